@@ -1,0 +1,186 @@
+"""SpecializedModel: a named capability with one task, served under one stable name."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ergon.api.types import AcceleratorClass, Conditions, Duration, FreeForm, LabelSelector, Name, Quantity, Spec
+
+
+class Slo(Spec):
+    """What the model's users are promised."""
+
+    latency: Duration | None = Field(
+        default=None, description="Latency target at the percentile; to the first token for generative models."
+    )
+    percentile: Annotated[int, Field(ge=1, le=99)] = Field(default=95, description="Percentile the latency is judged at.")
+    per_output_token: Duration | None = Field(default=None, description="For generative models: time for each further token.")
+
+
+class Autoscaling(Spec):
+    """Between how many replicas the model may be scaled."""
+
+    min_replicas: Annotated[int, Field(ge=0, le=10000)] = Field(default=1, description="Replicas that run always.")
+    max_replicas: Annotated[int, Field(ge=1, le=10000)] | None = Field(
+        default=None, description="Replicas that may run at most; absent: no limit."
+    )
+    idle_after: Duration = Field(default="10m", description="Without a request for this long a model may go to zero replicas.")
+
+
+class Source(Spec):
+    """Where a variant's Triton model directory lies. Content behind a URI is immutable: new content is a new revision."""
+
+    uri: Annotated[str, Field(min_length=8, max_length=1024, pattern=r"^(s3|gs|az|https?|file)://\S+$")] = Field(
+        description="A Triton model directory: s3://, gs://, az://, http(s):// or file:// (under the pool's /sources)."
+    )
+    revision: Annotated[str, Field(max_length=128)] = Field(
+        default="", description="Changes when the content changes: a new revision is fetched and loaded."
+    )
+    secret_name: Annotated[str, Field(max_length=253)] | None = Field(
+        default=None, description="Secret of type ergon.dev/source in the model's namespace with the store's credentials."
+    )
+
+
+class Profile(Spec):
+    """One operating point, measured with the variant alone on one server."""
+
+    product: Annotated[str, Field(max_length=63)] | None = Field(
+        default=None, description="The pool's product this was measured on; then the class is not looked at."
+    )
+    accelerator: AcceleratorClass | None = Field(default=None, description="The class this was measured on.")
+    batch: Annotated[int, Field(ge=1, le=100000)] = Field(default=1, description="Requests in flight.")
+    requests_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="Requests a second at that point."
+    )
+    tokens_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="For generative models: tokens a second at that point."
+    )
+    latency: Duration | None = Field(default=None, description="Latency at that point, at the model's percentile.")
+    watts: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        default=None, description="Watts of the server's accelerators while executing; default the pool's busyWatts."
+    )
+    awake_watts: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        default=None, description="Watts the accelerators draw as soon as they execute at all; default idleWatts."
+    )
+    memory: Quantity | None = Field(default=None, description="Memory at that point; default the variant's.")
+
+
+class Variant(Spec):
+    """One way to run the model: a build for a backend and certain accelerator classes."""
+
+    name: Name = Field(description="Name of the variant, unique in the model.")
+    accelerators: Annotated[list[AcceleratorClass], Field(min_length=1, max_length=4)] = Field(
+        description="Classes of accelerator it runs on.", json_schema_extra={"x-kubernetes-list-type": "set"}
+    )
+    backend: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9_]+$")] = Field(
+        description="Triton backend, such as python, onnxruntime or tensorrt."
+    )
+    source: Source = Field(description="Where its files lie.")
+    memory: Quantity = Field(description="Memory of one replica on a server's accelerator (host memory on cpu).")
+    quality: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Its owner's score for the task, 0 to 1; absent counts as 0."
+    )
+    load_timeout: Duration = Field(default="10m", description="A load that takes longer counts as hung.")
+    config: FreeForm = Field(
+        default_factory=dict,
+        description=(
+            "Laid over the model's config.pbtxt: messages merge, repeated fields are replaced. Name and backend are Ergon's."
+        ),
+    )
+    profiles: Annotated[list[Profile], Field(max_length=64)] = Field(
+        default_factory=list, description="Operating points.", json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+
+
+class Work(Spec):
+    """How the work of a generative model is counted."""
+
+    input_weight: Annotated[float, Field(ge=0, le=10)] = Field(
+        default=0.1, description="What an input token counts for, an output token being 1."
+    )
+
+
+class SpecializedModelSpec(Spec):
+    """What a person says of a model."""
+
+    task: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
+        description="What the model does, such as entity-extraction."
+    )
+    priority: Annotated[int, Field(ge=0, le=1000)] = Field(default=100, description="Who gives way first: the lower number.")
+    slo: Slo = Field(default_factory=Slo, description="What the model's users are promised.")
+    min_quality: Annotated[float, Field(ge=0, le=1)] = Field(default=0, description="Variants below this are not used.")
+    pools: LabelSelector | None = Field(default=None, description="Pools that may serve the model; absent: any.")
+    autoscaling: Autoscaling = Field(default_factory=Autoscaling, description="Between how many replicas it may be scaled.")
+    replicas: Annotated[int, Field(ge=0, le=10000)] | None = Field(
+        default=None, description="A fixed number of replicas: overrules autoscaling while it stands (kubectl scale)."
+    )
+    work: Work = Field(default_factory=Work, description="How the work of a generative model is counted.")
+    variants: Annotated[list[Variant], Field(min_length=1, max_length=32)] = Field(
+        description="Ways to run the model.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SpecializedModelSpec":
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) != len(names):
+            raise ValueError("spec.variants: two variants have one name")
+        scaling = self.autoscaling
+        if scaling.max_replicas is not None and scaling.max_replicas < scaling.min_replicas:
+            raise ValueError("spec.autoscaling: maxReplicas is below minReplicas")
+        return self
+
+
+PlacementState = Literal["Pending", "Downloading", "Loading", "Ready", "Draining", "Failed"]
+Verdict = Literal["Chosen", "Feasible", "Rejected"]
+
+
+class Placement(Spec):
+    """One replica: a variant on one server."""
+
+    pool: Annotated[str, Field(max_length=63)] = Field(description="The pool.")
+    server: Annotated[int, Field(ge=0)] = Field(description="The server's ordinal in the pool.")
+    variant: Annotated[str, Field(max_length=63)] = Field(description="The variant it runs.")
+    state: PlacementState = Field(description="Where it stands.")
+    since: str = Field(default="", max_length=40, description="Since when.", json_schema_extra={"format": "date-time"})
+    message: Annotated[str, Field(max_length=1024)] = Field(default="", description="More, for a person.")
+
+
+class Alternative(Spec):
+    """Why a variant is, or is not, on a pool."""
+
+    pool: Annotated[str, Field(max_length=63)] = Field(description="The pool.")
+    variant: Annotated[str, Field(max_length=63)] = Field(description="The variant.")
+    verdict: Verdict = Field(description="Chosen, Feasible or Rejected.")
+    reason: Annotated[str, Field(max_length=64)] = Field(description="Why, as one CamelCase word.")
+    message: Annotated[str, Field(max_length=512)] = Field(default="", description="Why, for a person.")
+
+
+class ColdStart(Spec):
+    """How long the last replica took from being placed to being ready, in seconds."""
+
+    fetch_seconds: float = Field(default=0, description="Fetching its files.")
+    load_seconds: float = Field(default=0, description="Loading it in Triton.")
+    total_seconds: float = Field(default=0, description="From placed to ready.")
+
+
+class SpecializedModelStatus(Spec):
+    """What the operator says of a model."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = Field(default=0, description="Generation this status is about.")
+    conditions: Conditions = Field(default_factory=list)
+    replicas: Annotated[int, Field(ge=0)] = Field(default=0, description="Replicas that are placed.")
+    ready_replicas: Annotated[int, Field(ge=0)] = Field(default=0, description="Replicas that answer.")
+    selector: Annotated[str, Field(max_length=256)] = Field(default="", description="Label selector of the scale subresource.")
+    endpoint: Annotated[str, Field(max_length=256)] = Field(default="", description="Where the model answers in the cluster.")
+    placements: Annotated[list[Placement], Field(max_length=1024)] = Field(
+        default_factory=list,
+        description="Its replicas.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pool", "server"]},
+    )
+    alternatives: Annotated[list[Alternative], Field(max_length=16)] = Field(
+        default_factory=list,
+        description="Why here, and why not there: the most telling.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pool", "variant"]},
+    )
+    cold_start: ColdStart | None = Field(default=None, description="How long the last replica took to be ready.")

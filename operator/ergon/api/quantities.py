@@ -1,0 +1,61 @@
+"""Kubernetes quantities and durations as numbers.
+
+Sources: `resource.Quantity` of k8s.io/apimachinery for sizes, Go's `time.ParseDuration` for durations (the part people use).
+"""
+
+import re
+from decimal import Decimal, InvalidOperation
+
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?([eE][0-9]+|m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+
+_MULTIPLIERS = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    "k": Decimal(10) ** 3,
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "P": Decimal(10) ** 15,
+    "Ki": Decimal(2) ** 10,
+    "Mi": Decimal(2) ** 20,
+    "Gi": Decimal(2) ** 30,
+    "Ti": Decimal(2) ** 40,
+    "Pi": Decimal(2) ** 50,
+}
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+
+
+def quantity_bytes(text: str | int) -> int:
+    """The number of bytes a Kubernetes quantity stands for, rounded up. Raises ValueError naming the text."""
+    text = str(text).strip()
+    if not re.match(QUANTITY_PATTERN, text):
+        raise ValueError(f"{text!r} is not a quantity; write a number with a unit such as 600Mi or 2Gi")
+    suffix = re.search(r"[A-Za-z]*$", text)
+    unit = suffix.group(0) if suffix else ""
+    try:
+        if unit in _MULTIPLIERS:
+            value = Decimal(text[: len(text) - len(unit)]) * _MULTIPLIERS[unit]
+        else:
+            value = Decimal(text)
+        return int(value.to_integral_value(rounding="ROUND_CEILING"))
+    except (InvalidOperation, OverflowError, ValueError) as error:
+        raise ValueError(f"{text!r} is not a quantity") from error
+
+
+def duration_seconds(text: str) -> float:
+    """The seconds in a duration such as `200ms`, `10m` or `1h30m`. Raises ValueError naming the text."""
+    if not re.match(DURATION_PATTERN, text):
+        raise ValueError(f"{text!r} is not a duration; write a number with a unit such as 200ms, 10s, 5m or 1h30m")
+    return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text)))
+
+
+def format_bytes(count: int) -> str:
+    """Bytes in the largest binary unit that keeps the figure readable: `600 MiB`, `1.5 GiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")

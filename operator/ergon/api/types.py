@@ -1,0 +1,107 @@
+"""What every kind shares: the base of spec objects, bounded strings, selectors and conditions."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from ergon.api.quantities import DURATION_PATTERN, QUANTITY_PATTERN, duration_seconds, quantity_bytes
+
+GROUP = "ergon.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+class Spec(BaseModel):
+    """Base of everything a person writes: camelCase in YAML, unknown fields of newer schemas ignored, frozen."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+def _checked_quantity(text: str) -> str:
+    quantity_bytes(text)
+    return text
+
+
+def _checked_duration(text: str) -> str:
+    duration_seconds(text)
+    return text
+
+
+def _text_of_number(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_text_of_number),
+    AfterValidator(_checked_quantity),
+    Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-kubernetes-int-or-string": True}),
+]
+Duration = Annotated[str, AfterValidator(_checked_duration), Field(max_length=24, pattern=DURATION_PATTERN)]
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
+AcceleratorClass = Literal["gpu", "tpu", "npu", "cpu"]
+FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+class SelectorRequirement(Spec):
+    """One expression of a label selector."""
+
+    key: Annotated[str, Field(max_length=317, description="Label key the requirement is about.")]
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label's value is judged.")
+    values: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=32)] = Field(
+        default_factory=list, description="Values for In and NotIn; empty for Exists and DoesNotExist."
+    )
+
+
+class LabelSelector(Spec):
+    """A Kubernetes label selector; the empty one selects everything."""
+
+    match_labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = Field(
+        default_factory=dict, description="Labels that must have exactly these values."
+    )
+    match_expressions: Annotated[list[SelectorRequirement], Field(max_length=32)] = Field(
+        default_factory=list, description="Requirements that must all hold."
+    )
+
+    def matches(self, labels: dict[str, str]) -> bool:
+        """Whether an object with these labels is selected."""
+        return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
+            _holds(requirement, labels) for requirement in self.match_expressions
+        )
+
+
+def _holds(requirement: SelectorRequirement, labels: dict[str, str]) -> bool:
+    match requirement.operator:
+        case "In":
+            return labels.get(requirement.key) in requirement.values
+        case "NotIn":
+            return labels.get(requirement.key) not in requirement.values
+        case "Exists":
+            return requirement.key in labels
+        case "DoesNotExist":
+            return requirement.key not in labels
+
+
+class Condition(Spec):
+    """One line of truth about an object, in the form of metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=64, description="What the condition is about.")]
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: Annotated[str, Field(max_length=64, description="Why, as one CamelCase word of a closed set.")]
+    message: Annotated[str, Field(max_length=1024, description="Why, for a person.")] = ""
+    last_transition_time: str = Field(
+        description="When the status last changed.", json_schema_extra={"format": "date-time"}, max_length=40
+    )
+    observed_generation: Annotated[int, Field(ge=0, description="The generation of the spec that was judged.")] = 0
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        max_length=16,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+        description="The object's state, one condition a type.",
+    ),
+]
