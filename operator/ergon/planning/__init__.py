@@ -1,4 +1,10 @@
 """Decides which replica stands on which server: candidates with a typed reason for every no, and a plan.
 
-In: a Fleet snapshot. Out: a Plan. Pure: same snapshot, same plan.
+In: a Fleet snapshot. Out: a Plan. Pure: the same snapshot gives the same plan, whatever the order of its parts.
 """
+
+from ergon.planning.candidates import Reason, Rejection, judge
+from ergon.planning.plan import Alternative, Plan
+from ergon.planning.simple import plan
+
+__all__ = ["Alternative", "Plan", "Reason", "Rejection", "judge", "plan"]

@@ -1,0 +1,73 @@
+"""From what people wrote to plain numbers."""
+
+import hashlib
+import json
+
+from ergon.api.model import SpecializedModelSpec
+from ergon.api.model import Variant as VariantSpec
+from ergon.api.pool import AcceleratorPoolSpec
+from ergon.api.quantities import duration_seconds, quantity_bytes
+from ergon.fleet.types import Model, ModelKey, Pool, Source, Variant
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def build_variant(spec: VariantSpec) -> Variant:
+    """A variant in plain numbers; its revisions change exactly when its content or its configuration changes."""
+    config_json = json.dumps(spec.config, sort_keys=True, separators=(",", ":"))
+    content_revision = _digest(spec.source.uri, spec.source.revision)
+    return Variant(
+        name=spec.name,
+        accelerators=frozenset(spec.accelerators),
+        backend=spec.backend,
+        source=Source(spec.source.uri, spec.source.revision, spec.source.secret_name),
+        memory_bytes=quantity_bytes(spec.memory),
+        quality=spec.quality or 0.0,
+        load_timeout_seconds=duration_seconds(spec.load_timeout),
+        config_json=config_json,
+        content_revision=content_revision,
+        load_revision=_digest(content_revision, spec.backend, config_json),
+    )
+
+
+def build_model(key: ModelKey, uid: str, generation: int, spec: SpecializedModelSpec) -> Model:
+    """A model in plain numbers."""
+    return Model(
+        key=key,
+        uid=uid,
+        generation=generation,
+        priority=spec.priority,
+        min_quality=spec.min_quality,
+        pool_selector=spec.pools,
+        min_replicas=spec.autoscaling.min_replicas,
+        max_replicas=spec.autoscaling.max_replicas,
+        fixed_replicas=spec.replicas,
+        variants=tuple(build_variant(variant) for variant in spec.variants),
+    )
+
+
+def build_pool(
+    name: str, uid: str, generation: int, labels: dict[str, str], spec: AcceleratorPoolSpec, *, deleting: bool
+) -> Pool:
+    """A pool in plain numbers, all its servers taken as available."""
+    return Pool(
+        name=name,
+        uid=uid,
+        generation=generation,
+        labels=labels,
+        accelerator_class=spec.accelerator.class_,
+        product=spec.accelerator.product,
+        memory_bytes=quantity_bytes(spec.memory),
+        max_models=spec.max_models,
+        backends=frozenset(spec.triton.backends),
+        servers_min=spec.servers.min,
+        servers_max=spec.servers.max,
+        namespaces=spec.namespaces,
+        max_priority=spec.max_priority,
+        idle_watts=spec.power.idle_watts,
+        host_watts=spec.power.host_watts,
+        drain_timeout_seconds=duration_seconds(spec.drain_timeout),
+        deleting=deleting,
+    )

@@ -1,0 +1,139 @@
+"""Models, variants, pools and replicas as frozen values in plain units (bytes, seconds, watts)."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ergon.api.types import LabelSelector
+
+
+class ModelKey(NamedTuple):
+    """A model's namespace and name."""
+
+    namespace: str
+    name: str
+
+    @property
+    def served_name(self) -> str:
+        """The name in Triton, in URLs and on disk: `<namespace>.<name>` (a namespace holds no dot, so it is unique)."""
+        return f"{self.namespace}.{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def key_of_served_name(served_name: str) -> ModelKey | None:
+    """The model behind a name in Triton, or None where the name cannot be one of ours."""
+    namespace, dot, name = served_name.partition(".")
+    return ModelKey(namespace, name) if dot and namespace and name and "." not in name else None
+
+
+class ServerKey(NamedTuple):
+    """A server: its pool and its ordinal in it."""
+
+    pool: str
+    ordinal: int
+
+    def __str__(self) -> str:
+        return f"{self.pool}-{self.ordinal}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a variant's files lie; content behind (uri, revision) is immutable."""
+
+    uri: str
+    revision: str
+    secret_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run a model. `content_revision` names its files, `load_revision` its files and configuration."""
+
+    name: str
+    accelerators: frozenset[str]
+    backend: str
+    source: Source
+    memory_bytes: int
+    quality: float
+    load_timeout_seconds: float
+    config_json: str
+    content_revision: str
+    load_revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A SpecializedModel in plain numbers."""
+
+    key: ModelKey
+    uid: str
+    generation: int
+    priority: int
+    min_quality: float
+    pool_selector: LabelSelector | None
+    min_replicas: int
+    max_replicas: int | None
+    fixed_replicas: int | None
+    variants: tuple[Variant, ...]
+
+    def variant(self, name: str) -> Variant | None:
+        """The variant of that name, if the model has it."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+    @property
+    def wanted_replicas(self) -> int:
+        """Replicas to place where nothing but the spec is known: the fixed count, else minReplicas.
+
+        Nothing can wake a sleeping model yet, so minReplicas 0 counts as 1 (condition reason NoGateway).
+        """
+        return self.fixed_replicas if self.fixed_replicas is not None else max(1, self.min_replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """An AcceleratorPool in plain numbers. `unavailable`: ordinals that cannot be had, `pausing`: being emptied."""
+
+    name: str
+    uid: str
+    generation: int
+    labels: dict[str, str] = field(hash=False)
+    accelerator_class: str
+    product: str | None
+    memory_bytes: int
+    max_models: int | None
+    backends: frozenset[str]
+    servers_min: int
+    servers_max: int
+    namespaces: LabelSelector | None
+    max_priority: int
+    idle_watts: float
+    host_watts: float
+    drain_timeout_seconds: float
+    deleting: bool = False
+    unavailable: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A model's variant on one server."""
+
+    model: ModelKey
+    variant: str
+    server: ServerKey
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All a plan is made from: one snapshot."""
+
+    pools: tuple[Pool, ...]
+    models: tuple[Model, ...]
+    namespaces: dict[str, dict[str, str]]
+    operator_namespace: str
+    current: tuple[Replica, ...] = ()
+    refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
+
+    def namespace_labels(self, name: str) -> dict[str, str]:
+        """Labels of a namespace; one without an object has only its name label."""
+        return self.namespaces.get(name, {"kubernetes.io/metadata.name": name})
