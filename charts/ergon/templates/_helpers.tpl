@@ -1,0 +1,97 @@
+{{- define "ergon.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ergon.serviceAccountName" -}}
+{{- default (include "ergon.fullname" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "ergon.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ergon.selector" -}}
+app.kubernetes.io/name: ergon
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "ergon.labels" -}}
+{{ include "ergon.selector" . }}
+app.kubernetes.io/part-of: ergon
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Metadata of an object: include "ergon.metadata" (dict "root" . "name" "…" "namespace" "…" "labels" dict "annotations" dict) */}}
+{{- define "ergon.metadata" -}}
+name: {{ .name }}
+{{- with .namespace }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- include "ergon.labels" .root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default dict .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What a role is bound to: the operator's own account. */}}
+{{- define "ergon.subjects" -}}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "ergon.serviceAccountName" . }}
+    namespace: {{ .Release.Namespace }}
+{{- end -}}
+
+{{/* What the operator does in the namespaces of models: in one ClusterRole, or in a Role for each of watchNamespaces. */}}
+{{- define "ergon.modelRules" -}}
+# Read
+- apiGroups: [ergon.dev]
+  resources: [specializedmodels]
+  verbs: [get, list, watch]
+# Write: what the operator says of a model, and ownership of what it makes for it
+- apiGroups: [ergon.dev]
+  resources: [specializedmodels/status]
+  verbs: [get, patch]
+- apiGroups: [ergon.dev]
+  resources: [specializedmodels/finalizers]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch, create, patch, delete]
+{{- if .Values.rbac.restrictedEndpoints }}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices/restricted]
+  verbs: [create]
+{{- end }}
+{{- if .Values.gateway.enabled }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes, grpcroutes]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
