@@ -1,0 +1,41 @@
+"""What the store says about fetches, as plain values."""
+
+from dataclasses import dataclass, field
+
+from ergon.store.errors import StoreError
+from ergon.store.sources import Source
+
+
+@dataclass(frozen=True)
+class FetchJob:
+    """A fetch that rclone runs. `process` tells it from a job of the same number in an rclone that was restarted."""
+
+    number: int
+    process: str
+    incoming_id: str
+    source: Source = field(repr=False)
+
+    @property
+    def group(self) -> str:
+        """The name under which rclone counts this fetch's bytes."""
+        return f"fetch/{self.incoming_id}"
+
+
+@dataclass(frozen=True)
+class FetchProgress:
+    """How far a fetch is. The totals grow while rclone still lists the source. `error` is set where it finished and failed."""
+
+    bytes_done: int
+    bytes_total: int
+    files_done: int
+    files_total: int
+    finished: bool
+    error: StoreError | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """Files and bytes below a directory."""
+
+    files: int
+    total_bytes: int
