@@ -1,0 +1,110 @@
+"""The chart rendered by real helm, for every choice of an installer."""
+
+import functools
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from scripts.tools import find_tool
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "ergon"
+NAMESPACE = "ergon-system"
+
+Object = dict[str, Any]
+Values = dict[str, Any]
+
+POOL = {"accelerator": {"class": "cpu"}, "memory": "8Gi", "servers": {"min": 1, "max": 2}}
+
+# What installers choose, one at a time and all at once.
+VALUES: dict[str, Values] = {
+    "defaults": {},
+    "crds-off": {"crds": {"enabled": False}},
+    "crds-not-kept": {"crds": {"keep": False, "annotations": {"argocd.argoproj.io/sync-wave": "-5"}}},
+    "one-replica": {"replicas": 1},
+    "namespaced": {"watchNamespaces": ["team-a", "team-b"], "sourceSecretNamespaces": ["team-a"]},
+    "gateway": {"gateway": {"enabled": True, "name": "public", "namespace": "edge"}},
+    "service-monitor": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "pools": {"pools": [{"name": "cpu", "labels": {"tier": "standard"}, "spec": POOL}, {"name": "more", "spec": POOL}]},
+    "closed-network": {
+        "networkPolicy": {
+            "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+            "egress": {"enabled": True, "apiServerPorts": [6443], "extra": [{"ports": [{"port": 4317}]}]},
+        },
+        "operator": {"prometheusURL": "http://prometheus.monitoring:9090"},
+    },
+    "everything": {
+        "replicas": 3,
+        "image": {"repository": "registry.example.com/ergon", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
+        "imagePullSecrets": [{"name": "pull"}],
+        "fullnameOverride": "fleet",
+        "commonLabels": {"team": "platform"},
+        "commonAnnotations": {"example.com/owner": "platform"},
+        "operator": {
+            "logFormat": "text",
+            "logLevel": "debug",
+            "qps": 100,
+            "burst": 200,
+            "allowPrivateAddresses": True,
+            "storeImage": "registry.example.com/rclone:1.75",
+            "prometheusURL": "https://prometheus.example.com/api",
+        },
+        "gateway": {"enabled": True},
+        "sourceSecretNamespaces": ["team-a"],
+        "rbac": {"aggregate": True, "restrictedEndpoints": True},
+        "serviceAccount": {"name": "fleet-operator", "annotations": {"example.com/role": "reader"}},
+        "service": {"annotations": {"prometheus.io/scrape": "true"}},
+        "serviceMonitor": {"enabled": True},
+        "podLabels": {"example.com/pod": "yes"},
+        "podAnnotations": {"example.com/pod": "yes"},
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+        ],
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "extraArgs": ["--log-level=info"],
+        "pools": [{"name": "cpu", "spec": POOL}],
+    },
+}
+
+
+@functools.cache
+def helm() -> str:
+    """The helm that is tested with."""
+    return str(find_tool("helm"))
+
+
+def run_helm(*args: str, values: Values | None = None) -> subprocess.CompletedProcess[str]:
+    """One helm command on the chart, with values; it may fail."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(values or {}, file)
+        file.flush()
+        command = [helm(), *args, "--namespace", NAMESPACE, "--values", file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def render_text(values: Values | None = None) -> str:
+    """The chart's manifest for these values, as helm prints it."""
+    done = run_helm("template", "ergon", str(CHART), values=values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@functools.cache
+def _rendered(values_text: str) -> str:
+    return render_text(yaml.safe_load(values_text))
+
+
+def render(values: Values | None = None) -> list[Object]:
+    """The chart's objects for these values, rendered once a run."""
+    return [document for document in yaml.safe_load_all(_rendered(yaml.safe_dump(values))) if document]
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    """Those of the objects that are of one of the kinds."""
+    return [item for item in objects if item["kind"] in kinds]

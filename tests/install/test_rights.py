@@ -1,0 +1,84 @@
+"""What the chart lets the operator do: written out, and no more than it needs."""
+
+import pytest
+from tests.install.chart import NAMESPACE, VALUES, Object, of_kind, render
+
+READ = {"get", "list", "watch"}
+
+
+def roles(objects: list[Object]) -> list[Object]:
+    """The roles that are bound to the operator (those for people are bound by the cluster)."""
+    bound = {(item["roleRef"]["kind"], item["roleRef"]["name"]) for item in of_kind(objects, "RoleBinding", "ClusterRoleBinding")}
+    return [item for item in of_kind(objects, "Role", "ClusterRole") if (item["kind"], item["metadata"]["name"]) in bound]
+
+
+def test_no_wildcards_no_escalation(rendered: list[Object]) -> None:
+    for role in of_kind(rendered, "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role["metadata"]["name"]
+            assert not set(rule["verbs"]) & {"escalate", "bind", "impersonate"}
+            assert "nonResourceURLs" not in rule
+            assert not any(
+                "*" in resource or resource in {"pods/exec", "serviceaccounts/token"} for resource in rule["resources"]
+            )
+
+
+def test_every_binding_is_to_the_operator(rendered: list[Object]) -> None:
+    (account,) = of_kind(rendered, "ServiceAccount")
+    for binding in of_kind(rendered, "RoleBinding", "ClusterRoleBinding"):
+        (subject,) = binding["subjects"]
+        assert subject == {"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": NAMESPACE}
+
+
+def test_secrets_are_read_only_where_the_installer_says(rendered: list[Object]) -> None:
+    for role in roles(rendered):
+        for rule in role["rules"]:
+            if "secrets" in rule["resources"]:
+                assert role["kind"] == "Role"
+                if role["metadata"]["namespace"] != NAMESPACE:
+                    assert rule == {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    everywhere = {role["metadata"]["namespace"] for role in roles(render()) if role["kind"] == "Role"}
+    assert everywhere == {NAMESPACE}
+
+
+def test_namespaced_the_cluster_shows_pools_budgets_and_namespaces_only() -> None:
+    cluster = [role for role in roles(render(VALUES["namespaced"])) if role["kind"] == "ClusterRole"]
+    granted = {
+        (resource, verb) for role in cluster for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+    }
+    read = {(resource, verb) for resource in ("acceleratorpools", "energybudgets", "namespaces") for verb in READ}
+    own = {("acceleratorpools", "patch"), ("acceleratorpools/finalizers", "update")}
+    status = {(f"{kind}/status", verb) for kind in ("acceleratorpools", "energybudgets") for verb in ("get", "patch")}
+    assert granted == read | own | status
+
+
+def test_namespaced_each_namespace_has_a_role() -> None:
+    models = [role for role in roles(render(VALUES["namespaced"])) if role["metadata"]["name"] == "ergon-models"]
+    assert {(role["kind"], role["metadata"]["namespace"]) for role in models} == {("Role", "team-a"), ("Role", "team-b")}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_routes_only_with_a_gateway(enabled: bool) -> None:
+    groups = {
+        group
+        for role in roles(render({"gateway": {"enabled": enabled}}))
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+    }
+    assert ("gateway.networking.k8s.io" in groups) == enabled
+
+
+def test_people_get_the_kinds_through_the_clusters_own_roles() -> None:
+    people = {
+        role["metadata"]["name"]: role
+        for role in of_kind(render(), "ClusterRole")
+        if role["metadata"]["name"].endswith(("view", "edit"))
+    }
+    assert people["ergon-view"]["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
+    assert all(set(rule["verbs"]) <= READ for rule in people["ergon-view"]["rules"])
+    assert "rbac.authorization.k8s.io/aggregate-to-view" not in people["ergon-edit"]["metadata"]["labels"]
+    assert not any("acceleratorpools" in rule["resources"] for rule in people["ergon-edit"]["rules"])
+    assert not any(
+        role["metadata"]["name"].endswith(("view", "edit"))
+        for role in of_kind(render({"rbac": {"aggregate": False}}), "ClusterRole")
+    )
