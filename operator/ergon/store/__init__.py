@@ -17,7 +17,7 @@ from ergon.store.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ergon.store.observed import FetchJob, FetchProgress
+from ergon.store.observed import FetchJob, FetchProgress, Size
 from ergon.store.sources import Source, parse_source
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "JobLost",
     "ModelDirectoryInvalid",
     "ModelStore",
+    "Size",
     "Source",
     "SourceInvalid",
     "SourceNotAllowed",

@@ -20,7 +20,7 @@ from ergon.store.errors import (
     source_error,
     volume_error,
 )
-from ergon.store.layout import INCOMING, MARKER, TRASH, Listing, read_listing, require_model_directory
+from ergon.store.layout import INCOMING, MARKER, TRASH, Listing, entry_file, read_listing, require_model_directory
 from ergon.store.observed import FetchJob, FetchProgress, Size
 from ergon.store.remote_control import CommandRefused, RemoteControl
 from ergon.store.sources import Source
@@ -82,42 +82,47 @@ class ModelStore:
         """Bytes of all files on the volume, those being fetched included."""
         return _size(await self._volume("operations/size", fs=self._models)).total_bytes
 
-    async def size(self, source: Source) -> int:
-        """Bytes to fetch, as told by the source. Raises SourceNotFound, SourceInvalid, SourceNotAllowed, AccessDenied or FetchFailed."""
+    async def size(self, source: Source) -> Size:
+        """Files and bytes to fetch, as told by the source. Raises SourceNotFound, SourceInvalid, AccessDenied, …"""
         remote = await self._remote(source)
         size = _size(await self._source(source, "operations/size", fs=remote, _config=_READING, _filter=_NO_MARKERS))
         if size.files == 0:
             raise SourceNotFound(f"{source.uri}: nothing is there; check the bucket and the path")
-        return size.total_bytes
+        return size
 
     async def fetch(self, source: Source, incoming_id: str) -> FetchJob:
-        """Begin to copy a source into `.incoming/<incoming_id>`; what an earlier attempt left there is used.
+        """Begin to copy a source into `.incoming/<incoming_id>`; a fetch into it that still runs is stopped, its files are used.
 
         Returns at once; follow it by `progress`. Raises what `size` raises for a `file` source; others fail in the job.
         """
         _check(_ID, incoming_id, "an incoming id")
-        job = FetchJob(0, "", incoming_id, source)
+        remote = await self._remote(source)
+        group = await self._fresh_group(incoming_id)
         answer = await self._source(
             source,
             "sync/copy",
-            srcFs=await self._remote(source),
+            srcFs=remote,
             dstFs=self._path(INCOMING, incoming_id),
             createEmptySrcDirs=True,
             _async=True,
-            _group=job.group,
+            _group=group,
             _config=_READING,
             _filter=_NO_MARKERS,
         )
         return FetchJob(int(answer["jobid"]), str(answer["executeId"]), incoming_id, source)
 
     async def progress(self, job: FetchJob) -> FetchProgress:
-        """How far a fetch is; two short calls. Raises JobLost when rclone no longer knows it."""
+        """How far a fetch is; two short calls. Raises JobLost when rclone no longer knows it.
+
+        Finished without an error means complete: rclone compared each file's size and, where the source has one, hash while
+        it came, and at the end the two listings are compared once more, by name and size.
+        """
         status = await self._status(job)
-        stats = await self._volume("core/stats", group=job.group)
+        stats = await self._volume("core/stats", group=_group(job.incoming_id))
         finished = bool(status["finished"])
         error = None
-        if finished and not status["success"]:
-            error = self._source_error(job.source, str(status["error"]))
+        if finished:
+            error = await self._difference(job) if status["success"] else self._source_error(job.source, str(status["error"]))
         return FetchProgress(
             bytes_done=int(stats["bytes"]),
             bytes_total=int(stats["totalBytes"]),
@@ -137,24 +142,15 @@ class ModelStore:
             pass
         await self._purge(INCOMING, job.incoming_id)
 
-    async def validate(self, incoming_id: str, source: Source, backend: str, entry_file: str | None = None) -> None:
-        """Check that what was fetched is complete and a Triton model directory.
+    async def validate(self, incoming_id: str, backend: str) -> None:
+        """Check that what was fetched is a Triton model directory. Raises ModelDirectoryInvalid, which says what is missing.
 
-        Complete: the same files of the same sizes as the source lists; rclone has compared each file's hash while it came.
-        A model directory: config.pbtxt and a version directory that is not empty, for Python with its `entry_file` (model.py).
-        Raises ModelDirectoryInvalid, FetchFailed, and what `size` raises.
+        It holds config.pbtxt and a version directory that is not empty, for Python with its model.py: without that file
+        Triton's load would hang for good.
         """
-        _check(_ID, incoming_id, "an incoming id")
-        listing = await self._volume(
-            "operations/list",
-            fs=self._path(INCOMING, incoming_id),
-            remote="",
-            opt={"recurse": True, "noModTime": True, "noMimeType": True},
-            _config={"MaxDepth": 2},
-        )
-        entries = {str(entry["Path"]): bool(entry["IsDir"]) for entry in listing["list"] or ()}
-        require_model_directory(entries, source.uri, "model.py" if backend == "python" and not entry_file else entry_file)
-        await self._compare(incoming_id, source)
+        config = await self.read_config(incoming_id, incoming=True)
+        entries = await self._fetched(incoming_id)
+        require_model_directory(entries, entry_file(config or "") if backend == "python" else None)
 
     async def read_config(self, name: str, *, incoming: bool = False) -> str | None:
         """The text of a model's config.pbtxt, or of a fetched one's when `incoming`; None when it has none."""
@@ -196,10 +192,11 @@ class ModelStore:
         await self._purge(TRASH, model)
 
     async def clean(self, keep: Collection[str]) -> None:
-        """Remove what crashes have left: everything in `.incoming` but the ids in `keep`, and everything in `.trash`."""
+        """Remove what crashes have left: `.incoming` but for the ids in `keep` (fetches into it are stopped), and `.trash`."""
         listing = await self._listing()
         for incoming_id in listing.incoming:
             if incoming_id not in keep:
+                await self._fresh_group(incoming_id)
                 await self._purge(INCOMING, incoming_id)
         for name in listing.trash:
             await self._purge(TRASH, name)
@@ -240,6 +237,13 @@ class ModelStore:
         if status.get("executeId") != job.process:
             raise JobLost(f"{job.source.uri}: rclone was restarted during this fetch; fetch it again")
         return status
+
+    async def _fresh_group(self, incoming_id: str) -> str:
+        """Stop what an earlier operator fetched into the same place, forget its counts, and return the name to count under."""
+        group = _group(incoming_id)
+        await self._volume("job/stopgroup", group=group)
+        await self._volume("core/stats-delete", group=group)
+        return group
 
     async def _ended(self, job: FetchJob) -> None:
         deadline = asyncio.get_running_loop().time() + self._seconds
@@ -293,21 +297,40 @@ class ModelStore:
                 f"{source.uri}: symbolic links are not followed ({', '.join(links[:_SHOWN_LINKS])}{more}); copy the files there"
             )
 
-    async def _compare(self, incoming_id: str, source: Source) -> None:
-        answer = await self._source(
-            source,
-            "operations/check",
-            srcFs=await self._remote(source),
-            dstFs=self._path(INCOMING, incoming_id),
-            missingOnDst=True,
-            missingOnSrc=True,
-            differ=True,
-            _config=_READING | {"SizeOnly": True},
-            _filter=_NO_MARKERS,
+    async def _fetched(self, incoming_id: str) -> dict[str, bool]:
+        """What was fetched, two levels deep: True for directories."""
+        answer = await self._volume(
+            "operations/list",
+            fs=self._path(INCOMING, incoming_id),
+            remote="",
+            opt={"recurse": True, "noModTime": True, "noMimeType": True},
+            _config={"MaxDepth": 2},
         )
+        return {str(entry["Path"]): bool(entry["IsDir"]) for entry in answer["list"] or ()}
+
+    async def _difference(self, job: FetchJob) -> StoreError | None:
+        """What is wrong with a fetch that rclone calls a success; None when the same files lie on both sides."""
+        try:
+            answer = await self._source(
+                job.source,
+                "operations/check",
+                srcFs=await self._remote(job.source),
+                dstFs=self._path(INCOMING, job.incoming_id),
+                match=True,
+                missingOnDst=True,
+                missingOnSrc=True,
+                differ=True,
+                _config=_READING | {"SizeOnly": True},
+                _filter=_NO_MARKERS,
+            )
+        except StoreError as error:
+            return error
         wrong = [path for kind in ("missingOnDst", "missingOnSrc", "differ") for path in answer.get(kind) or ()]
         if wrong:
-            raise self._source_error(source, f"{len(wrong)} files differ from the source after the fetch, first {wrong[0]}")
+            return self._source_error(job.source, f"{len(wrong)} files differ from the source after the fetch, first {wrong[0]}")
+        if not answer.get("match"):
+            return SourceNotFound(f"{job.source.uri}: nothing is there; check the bucket and the path")
+        return None
 
     async def _volume(self, command: str, **parameters: Any) -> dict[str, Any]:
         try:
@@ -331,6 +354,10 @@ class ModelStore:
 def _check(pattern: re.Pattern[str], value: str, what: str) -> None:
     if not pattern.fullmatch(value) or ".." in value:
         raise CommandFailed(f"{value!r} is not {what} that Ergon makes paths of")
+
+
+def _group(incoming_id: str) -> str:
+    return f"fetch/{incoming_id}"
 
 
 def _size(answer: dict[str, Any]) -> Size:

@@ -43,19 +43,25 @@ def _note(revisions: dict[str, str | None], name: str, below: list[str]) -> None
         revisions[name] = below[0].removeprefix(MARKER)
 
 
-def require_model_directory(entries: Mapping[str, bool], uri: str, entry_file: str | None) -> None:
+def entry_file(config_pbtxt: str) -> str:
+    """The file that a Python model starts from, by its config.pbtxt."""
+    named = re.search(r'^\s*default_model_filename\s*:\s*"([^"]+)"', config_pbtxt, re.MULTILINE)
+    return named[1] if named else "model.py"
+
+
+def require_model_directory(entries: Mapping[str, bool], entry_file: str | None) -> None:
     """Raise ModelDirectoryInvalid unless `entries` (paths two levels deep, True for directories) are a Triton model directory."""
     if entries.get("config.pbtxt") is not False:
         raise ModelDirectoryInvalid(
-            f"{uri}: no config.pbtxt; a Triton model directory holds config.pbtxt and numbered version directories "
+            "the source has no config.pbtxt; a Triton model directory holds config.pbtxt and numbered version directories "
             "(Ergon starts Triton without auto-completion, so write a full one)"
         )
     versions = sorted((path for path, is_directory in entries.items() if is_directory and _VERSION.fullmatch(path)), key=int)
     if not versions:
-        raise ModelDirectoryInvalid(f"{uri}: no version directory; put the model's files into a directory named 1")
+        raise ModelDirectoryInvalid("the source has no version directory; put the model's files into a directory named 1")
     newest = versions[-1]
     content = {path.split("/", 1)[1] for path in entries if path.startswith(f"{newest}/")}
     if not content:
-        raise ModelDirectoryInvalid(f"{uri}: version directory {newest} is empty")
+        raise ModelDirectoryInvalid(f"the source's version directory {newest} is empty")
     if entry_file is not None and entry_file not in content:
-        raise ModelDirectoryInvalid(f"{uri}: version directory {newest} has no {entry_file}")
+        raise ModelDirectoryInvalid(f"the source's version directory {newest} has no {entry_file}")

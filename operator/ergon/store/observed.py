@@ -15,11 +15,6 @@ class FetchJob:
     incoming_id: str
     source: Source = field(repr=False)
 
-    @property
-    def group(self) -> str:
-        """The name under which rclone counts this fetch's bytes."""
-        return f"fetch/{self.incoming_id}"
-
 
 @dataclass(frozen=True)
 class FetchProgress:
