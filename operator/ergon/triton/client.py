@@ -203,6 +203,7 @@ def _statistics_of(name: str, versions: list[Any]) -> ModelStatistics:
         failure_count=sum(version.inference_stats.fail.count for version in versions),
         queue_ns=sum(version.inference_stats.queue.ns for version in versions),
         request_ns=sum(version.inference_stats.success.ns for version in versions),
+        failure_ns=sum(version.inference_stats.fail.ns for version in versions),
         batches=tuple(BatchStatistics(size, executions[size], compute_ns[size]) for size in sorted(executions)),
         last_inference_ms=max(version.last_inference for version in versions),
     )

@@ -47,7 +47,7 @@ class ModelStatistics:
     """Counts of one model since it was loaded, summed over its versions; a hot reload starts them at 0.
 
     `success_count` and `failure_count` are requests; `inference_count` is rows. `queue_ns` and `request_ns` are summed over
-    successful requests. `last_inference_ms` is milliseconds since the epoch by the server's clock, 0 before the first one.
+    successful requests, `failure_ns` over failed ones. `last_inference_ms` is milliseconds since the epoch by the server's clock, 0 before the first one.
     """
 
     name: str
@@ -57,6 +57,7 @@ class ModelStatistics:
     failure_count: int
     queue_ns: int
     request_ns: int
+    failure_ns: int
     batches: tuple[BatchStatistics, ...]
     last_inference_ms: int
 

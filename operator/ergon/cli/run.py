@@ -1,0 +1,100 @@
+"""`ergon run`: the operator itself."""
+
+import asyncio
+import os
+import socket
+from typing import Annotated
+
+import typer
+
+from ergon.edge.process import Process
+from ergon.engine.settings import Settings
+from ergon.kube.builders import GatewaySettings, ServerSettings
+from ergon.kube.client import KubeClient
+from ergon.kube.errors import KubeError
+from ergon.kube.pace import Pace
+from ergon.telemetry import logs
+from ergon.telemetry.metrics import Metrics
+
+
+def run(
+    namespace: Annotated[
+        str, typer.Option(envvar="ERGON_NAMESPACE", help="The operator's namespace: its servers and its Lease are there.")
+    ] = "ergon-system",
+    watch_namespaces: Annotated[
+        str,
+        typer.Option(envvar="ERGON_WATCH_NAMESPACES", help="Serve models of these namespaces only, comma-separated; empty: all."),
+    ] = "",
+    gateway: Annotated[
+        str,
+        typer.Option(
+            envvar="ERGON_GATEWAY_REF", help="namespace/name of the Gateway that models are routed through; empty: none."
+        ),
+    ] = "",
+    store_image: Annotated[str, typer.Option(envvar="ERGON_STORE_IMAGE", help="Image of the model store (rclone).")] = (
+        ServerSettings().store_image
+    ),
+    connection_age: Annotated[
+        int,
+        typer.Option(
+            envvar="ERGON_CONNECTION_AGE",
+            min=1,
+            help="Seconds after which Triton has gRPC clients connect anew. A replica that leaves traffic is unloaded after so "
+            "long and 10 s without a request.",
+        ),
+    ] = 60,
+    hint_zones: Annotated[bool, typer.Option(envvar="ERGON_HINT_ZONES", help="Keep a model's traffic within its zone.")] = False,
+    allow_private_addresses: Annotated[
+        bool,
+        typer.Option(
+            envvar="ERGON_ALLOW_PRIVATE_ADDRESSES", help="Allow model sources on loopback, link-local and private addresses."
+        ),
+    ] = False,
+    identity: Annotated[
+        str,
+        typer.Option(envvar="ERGON_IDENTITY", help="Name of this process in the Lease and in events; default: the host's name."),
+    ] = "",
+    lead: Annotated[
+        bool,
+        typer.Option("--lease/--no-lease", envvar="ERGON_LEASE", help="Lead by a Lease; without one, run only one operator."),
+    ] = True,
+    address: Annotated[str, typer.Option(envvar="ERGON_ADDRESS", help="Address of /livez, /readyz and /metrics.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(envvar="ERGON_PORT", help="Port of /livez, /readyz and /metrics.")] = 8080,
+    qps: Annotated[float, typer.Option(envvar="ERGON_QPS", min=1, help="Calls a second to the API server, sustained.")] = 300,
+    burst: Annotated[int, typer.Option(envvar="ERGON_BURST", min=1, help="Calls to the API server at once.")] = 600,
+    log_format: Annotated[str, typer.Option(envvar="ERGON_LOG_FORMAT", help="json or text.")] = "json",
+    log_level: Annotated[str, typer.Option(envvar="ERGON_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the operator: watch pools and models, and bring the cluster to what they say."""
+    if log_format not in ("json", "text"):
+        raise typer.BadParameter("write json or text", param_hint="--log-format")
+    logs.configure(log_format, log_level)
+    settings = Settings(
+        identity=f"{identity or socket.gethostname()}-{os.getpid()}",
+        watch_namespaces=tuple(watch_namespace or ()),
+        gateway=_gateway(gateway),
+        hint_zones=hint_zones,
+        allow_private_addresses=allow_private_addresses,
+        api_server_addresses=tuple(a for a in (os.environ.get("KUBERNETES_SERVICE_HOST"),) if a),
+        servers=ServerSettings(namespace=namespace, store_image=store_image, connection_age_seconds=connection_age),
+    )
+    raise typer.Exit(asyncio.run(_run(settings, address, port, Pace(queries_per_second=qps, burst=burst), lead)))
+
+
+def _gateway(reference: str) -> GatewaySettings | None:
+    if not reference:
+        return None
+    namespace, slash, name = reference.partition("/")
+    if not slash or not namespace or not name:
+        raise typer.BadParameter(f"{reference!r} is not namespace/name", param_hint="--gateway")
+    return GatewaySettings(name=name, namespace=namespace)
+
+
+async def _run(settings: Settings, address: str, port: int, pace: Pace, lead: bool) -> int:
+    metrics = Metrics()
+    try:
+        client = await KubeClient.from_environment(pace=pace, observer=metrics.observe_call)
+    except KubeError as error:
+        typer.echo(f"ergon: {error}", err=True)
+        return 1
+    return await Process(settings, address, port, client, metrics, lead).run()

@@ -1,0 +1,184 @@
+"""One operator process: health first, then the Lease, then the cache, the loop, and kopf last.
+
+A standby holds the health port and waits for the Lease. Losing the Lease, or kopf giving up, ends the process: a start is
+cheap and harmless, since all truth is in the API server and in Triton.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ergon.edge.watch import EVERYWHERE, OWN_NAMESPACE, ROUTES, Watched, watch
+from ergon.engine.cache import Cache
+from ergon.engine.settings import Settings
+from ergon.engine.setup import Leader
+from ergon.kube.client import KubeClient
+from ergon.kube.errors import KubeError
+from ergon.kube.lease import LeaderElection
+from ergon.telemetry.health import HealthServer
+from ergon.telemetry.metrics import Metrics
+
+log = logging.getLogger("ergon.process")
+
+RESYNC_SECONDS = 600.0
+STOP_SECONDS = 10.0
+_API_VERSION = {
+    watched.kind: f"{watched.group}/{watched.version}".lstrip("/") for watched in (*EVERYWHERE, *ROUTES, *OWN_NAMESPACE)
+}
+
+
+@dataclass
+class Process:
+    """Everything one `ergon run` is made of."""
+
+    settings: Settings
+    host: str
+    port: int
+    client: KubeClient
+    metrics: Metrics
+    lead: bool = True
+    _cache: Cache = field(default_factory=Cache)
+    _state: str = "starting"
+    _leader: Leader | None = None
+
+    async def run(self) -> int:
+        """Until stopped. The exit code: 0 after a signal, 1 where the Lease was lost or a watch gave up."""
+        health = HealthServer(self.metrics, self._ready)
+        await health.start(self.host, self.port)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        lag = asyncio.create_task(health.watch_lag(self._refresh))
+        election = LeaderElection(self.client, self.settings.operator_namespace, "ergon", self.settings.identity)
+        try:
+            return await self._stand_and_lead(election, stop)
+        finally:
+            lag.cancel()
+            if self.lead:
+                await election.stop()
+            await health.close()
+            await self.client.close()
+
+    async def _stand_and_lead(self, election: LeaderElection, stop: asyncio.Event) -> int:
+        lost: asyncio.Task[None] | None = None
+        if self.lead:
+            self._state = ""
+            log.info("%s stands by for the Lease", self.settings.identity)
+            lost = asyncio.create_task(election.run())
+            waiting = asyncio.create_task(election.leading.wait())
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({waiting, stopped, lost}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if not election.leading.is_set():
+                waiting.cancel()
+                return 0 if stop.is_set() else 1
+        may_act = election.outlives if self.lead else (lambda _: True)
+        return await self._lead(may_act, stop, lost)
+
+    async def _lead(self, may_act: Callable[[float], bool], stop: asyncio.Event, lost: "asyncio.Task[None] | None") -> int:
+        self._state = "reading the cluster"
+        self.metrics.leading.set(1)
+        began = asyncio.get_running_loop().time()
+        kinds = (*EVERYWHERE, *(ROUTES if self.settings.gateway else ()))
+        await self._prime((*kinds, *OWN_NAMESPACE))
+        leader = self._leader = Leader(self.client, self._cache, self.settings, self.metrics, may_act)
+        took = asyncio.get_running_loop().time() - began
+        log.info("leading: %d models and %d pools read in %.2f s", len(self._cache.models), len(self._cache.pools), took)
+        self._state = ""
+        engine = asyncio.create_task(leader.run(), name="engine")
+        resync = asyncio.create_task(self._resync((*kinds, *OWN_NAMESPACE)), name="resync")
+        kopf_stop = asyncio.Event()
+        watches = [
+            asyncio.create_task(watch(self._cache, kinds, self.settings.watch_namespaces, self._seen, kopf_stop), name="watch"),
+            asyncio.create_task(
+                watch(self._cache, OWN_NAMESPACE, (self.settings.operator_namespace,), self._seen, kopf_stop), name="watch own"
+            ),
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        ends: set[asyncio.Task[object]] = {engine, stopped, *watches, *({lost} if lost is not None else ())}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        code = self._why(engine, watches, lost, stop)
+        self._state = "stopping"
+        kopf_stop.set()
+        for task in (engine, resync, stopped):
+            task.cancel()
+        await leader.close()
+        await asyncio.wait(watches, timeout=STOP_SECONDS)
+        return code
+
+    def _why(
+        self,
+        engine: "asyncio.Task[None]",
+        watches: "list[asyncio.Task[None]]",
+        lost: "asyncio.Task[None] | None",
+        stop: asyncio.Event,
+    ) -> int:
+        if lost is not None and lost.done():
+            log.error("the Lease was lost: this process ends, another one leads")
+            return 1
+        for task in (engine, *watches):
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                log.error("%s ended: %s; the process ends and is started anew", task.get_name(), task.exception())
+                return 1
+        log.info("stopping: what is loaded stays loaded")
+        return 0
+
+    async def _prime(self, kinds: tuple[Watched, ...]) -> None:
+        """Read everything once before anything is decided; waits as long as the API server needs."""
+        pause = 1.0
+        while True:
+            try:
+                await asyncio.gather(*(self._read(watched) for watched in kinds))
+                return
+            except KubeError as error:
+                log.warning("the cluster cannot be read yet: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(15.0, pause * 1.5)
+
+    async def _read(self, watched: Watched) -> None:
+        for namespace in self._namespaces(watched):
+            for obj in await self.client.list_all(
+                _API_VERSION[watched.kind], watched.kind, namespace, label_selector=watched.selector
+            ):
+                self._cache.put(watched.kind, obj)
+
+    def _namespaces(self, watched: Watched) -> tuple[str | None, ...]:
+        if watched in OWN_NAMESPACE:
+            return (self.settings.operator_namespace,)
+        cluster_scoped = ("AcceleratorPool", "EnergyBudget", "Namespace", "Node")
+        return (None,) if watched.kind in cluster_scoped or not self.settings.watch_namespaces else self.settings.watch_namespaces
+
+    async def _resync(self, kinds: tuple[Watched, ...]) -> None:
+        """Now and then compare with a full list: kopf does not tell of what vanished while a watch was broken."""
+        while True:
+            await asyncio.sleep(RESYNC_SECONDS)
+            for watched in kinds:
+                try:
+                    listed = [
+                        obj
+                        for namespace in self._namespaces(watched)
+                        for obj in await self.client.list_all(
+                            _API_VERSION[watched.kind], watched.kind, namespace, label_selector=watched.selector
+                        )
+                    ]
+                except KubeError as error:
+                    log.warning("%s could not be listed: %s", watched.plural, error)
+                    continue
+                for obj in self._cache.missing(watched.kind, listed):
+                    log.info("%s %s is gone, which no event told", watched.kind, obj["metadata"]["name"])
+                    self._cache.drop(watched.kind, obj)
+                for obj in listed:
+                    self._cache.put(watched.kind, obj)
+
+    def _seen(self, kind: str) -> None:
+        self.metrics.events.labels(kind).inc()
+
+    def _ready(self) -> str:
+        return self._state
+
+    def _refresh(self) -> None:
+        if self._leader is not None:
+            self._leader.refresh_metrics()

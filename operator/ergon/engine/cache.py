@@ -1,0 +1,335 @@
+"""What the API server last said, parsed: the edge fills it, the loop reads it. Everything runs in one event loop, so no locks."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ergon.api.parse import InvalidObject, parse_model, parse_pool
+from ergon.api.pool import AcceleratorPoolSpec
+from ergon.fleet.build import build_model, build_pool
+from ergon.fleet.types import Model, ModelKey, Pool, ServerKey
+from ergon.reconcile.observed import Refusal
+
+Object = dict[str, Any]
+
+MODEL_LABEL = "ergon.dev/model"
+NAMESPACE_LABEL = "ergon.dev/namespace"
+POOL_LABEL = "ergon.dev/pool"
+CHILD_KINDS = ("Service", "EndpointSlice", "HTTPRoute", "GRPCRoute")
+
+
+@dataclass(slots=True)
+class ModelRecord:
+    """One SpecializedModel: what it says, or why it cannot be understood, and the status it has now."""
+
+    key: ModelKey
+    uid: str
+    generation: int
+    resource_version: str
+    model: Model | None
+    refusal: Refusal | None
+    status: Object
+
+
+@dataclass(slots=True)
+class PoolRecord:
+    """One AcceleratorPool. `spec` and `pool` are None where it cannot be understood."""
+
+    name: str
+    uid: str
+    generation: int
+    spec: AcceleratorPoolSpec | None
+    pool: Pool | None
+    refusal: Refusal | None
+    status: Object
+    finalizers: tuple[str, ...]
+    deleting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """What matters of a node."""
+
+    name: str
+    zone: str
+    unschedulable: bool
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """A server's pod."""
+
+    key: ServerKey
+    name: str
+    uid: str
+    ip: str
+    node: str
+    ready: bool
+    deleting: bool
+    phase: str
+    template_hash: str
+    unscheduled_since: str
+    problem: str
+
+
+@dataclass
+class Cache:
+    """All objects the operator cares for, by identity, and what has changed since the loop last looked."""
+
+    models: dict[ModelKey, ModelRecord] = field(default_factory=dict)
+    pools: dict[str, PoolRecord] = field(default_factory=dict)
+    budgets: dict[str, Object] = field(default_factory=dict)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    terminating: set[str] = field(default_factory=set)
+    nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    pods: dict[ServerKey, PodRecord] = field(default_factory=dict)
+    statefulsets: dict[str, Object] = field(default_factory=dict)
+    children: dict[ModelKey, dict[tuple[str, str], Object]] = field(default_factory=dict)
+    dirty_models: set[ModelKey] = field(default_factory=set)
+    dirty_pools: set[str] = field(default_factory=set)
+    dirty_budgets: set[str] = field(default_factory=set)
+    plan_version: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # What the edge calls
+
+    def put(self, kind: str, obj: Object) -> None:
+        """Take in an object as the API server shows it; unknown kinds are ignored."""
+        match kind:
+            case "SpecializedModel":
+                self._put_model(obj)
+            case "AcceleratorPool":
+                self._put_pool(obj)
+            case "EnergyBudget":
+                name = obj["metadata"]["name"]
+                self.budgets[name] = obj
+                self.wake(budgets=[name])
+            case "Namespace":
+                self._put_namespace(obj)
+            case "Node":
+                self._put_node(obj)
+            case "Pod":
+                self._put_pod(obj)
+            case "StatefulSet":
+                if pool := _label(obj, POOL_LABEL):
+                    self.statefulsets[pool] = _slim(obj)
+                    self.wake(pools=[pool])
+            case _ if kind in CHILD_KINDS:
+                if (key := _model_of(obj)) is not None:
+                    self.children.setdefault(key, {})[kind, obj["metadata"]["name"]] = _slim(obj)
+                    self.wake(models=[key])
+
+    def drop(self, kind: str, obj: Object) -> None:
+        """Forget an object that is gone."""
+        name = obj["metadata"]["name"]
+        match kind:
+            case "SpecializedModel":
+                key = ModelKey(obj["metadata"]["namespace"], name)
+                record = self.models.get(key)
+                if record is not None and record.uid == obj["metadata"]["uid"]:
+                    del self.models[key]
+                    self.wake(models=[key], plan=True)
+            case "AcceleratorPool":
+                if self.pools.pop(name, None) is not None:
+                    self.wake(pools=[name], plan=True)
+            case "EnergyBudget":
+                self.budgets.pop(name, None)
+            case "Namespace":
+                self.namespaces.pop(name, None)
+                self.terminating.discard(name)
+                self.wake(plan=True)
+            case "Node":
+                self.nodes.pop(name, None)
+                self.wake(pools=self.pools, plan=True)
+            case "Pod":
+                self._drop_pod(obj)
+            case "StatefulSet":
+                if (pool := _label(obj, POOL_LABEL)) and self.statefulsets.pop(pool, None) is not None:
+                    self.wake(pools=[pool])
+            case _ if kind in CHILD_KINDS:
+                key_of_child = _model_of(obj)
+                if key_of_child is not None and self.children.get(key_of_child, {}).pop((kind, name), None) is not None:
+                    self.wake(models=[key_of_child])
+
+    def wake(
+        self,
+        *,
+        models: Iterable[ModelKey] = (),
+        pools: Iterable[str] = (),
+        budgets: Iterable[str] = (),
+        plan: bool = False,
+    ) -> None:
+        """Have the loop look at these again; `plan`: what a plan is made from has changed."""
+        self.dirty_models.update(models)
+        self.dirty_pools.update(pools)
+        self.dirty_budgets.update(budgets)
+        if plan:
+            self.plan_version += 1
+        self.changed.set()
+
+    def missing(self, kind: str, listed: Iterable[Object]) -> list[Object]:
+        """Objects that are held but were not listed: their deletion was never told (kopf relists without saying so)."""
+        uids = {obj["metadata"]["uid"] for obj in listed}
+        if kind == "SpecializedModel":
+            return [
+                {"metadata": {"namespace": key.namespace, "name": key.name, "uid": record.uid}}
+                for key, record in self.models.items()
+                if record.uid not in uids
+            ]
+        if kind == "AcceleratorPool":
+            return [{"metadata": {"name": name}} for name, record in self.pools.items() if record.uid not in uids]
+        if kind == "Pod":
+            return [
+                {"metadata": {"name": pod.name, "uid": pod.uid, "labels": {POOL_LABEL: key.pool}}}
+                for key, pod in self.pods.items()
+                if pod.uid not in uids
+            ]
+        return []
+
+    # Parsing, kind by kind
+
+    def _put_model(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+        key = ModelKey(metadata["namespace"], metadata["name"])
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
+            return self.drop("SpecializedModel", obj)
+        old = self.models.get(key)
+        if old is not None and old.resource_version == metadata.get("resourceVersion"):
+            return None
+        generation = int(metadata.get("generation", 0))
+        same_spec = old is not None and old.uid == metadata["uid"] and old.generation == generation
+        if same_spec and old is not None:
+            old.resource_version = metadata.get("resourceVersion", "")
+            old.status = obj.get("status") or {}
+            self.wake(models=[key])
+            return None
+        model, refusal = _parsed_model(key, metadata["uid"], generation, obj)
+        if model is None and old is not None and old.uid == metadata["uid"]:
+            model = None
+        self.models[key] = ModelRecord(
+            key, metadata["uid"], generation, metadata.get("resourceVersion", ""), model, refusal, obj.get("status") or {}
+        )
+        self.wake(models=[key], plan=True)
+        return None
+
+    def _put_pool(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+        name, deleting = metadata["name"], bool(metadata.get("deletionTimestamp"))
+        old = self.pools.get(name)
+        parsed = parse_pool(obj)
+        refusal = Refusal("InvalidSpec", parsed.message) if isinstance(parsed, InvalidObject) else None
+        spec = None if isinstance(parsed, InvalidObject) else parsed
+        generation = int(metadata.get("generation", 0))
+        labels = dict(metadata.get("labels") or {})
+        pool = None if spec is None else build_pool(name, metadata["uid"], generation, labels, spec, deleting=deleting)
+        self.pools[name] = PoolRecord(
+            name,
+            metadata["uid"],
+            generation,
+            spec,
+            pool,
+            refusal,
+            obj.get("status") or {},
+            tuple(metadata.get("finalizers") or ()),
+            deleting,
+        )
+        changed = (
+            old is None or old.pool != pool or (old.pool is not None and pool is not None and old.pool.labels != pool.labels)
+        )
+        self.wake(pools=[name], plan=changed)
+
+    def _put_namespace(self, obj: Object) -> None:
+        name = obj["metadata"]["name"]
+        labels = dict(obj["metadata"].get("labels") or {})
+        going = bool(obj["metadata"].get("deletionTimestamp"))
+        changed = self.namespaces.get(name) != labels or going != (name in self.terminating)
+        self.namespaces[name] = labels
+        (self.terminating.add if going else self.terminating.discard)(name)
+        if changed:
+            self.wake(plan=True)
+
+    def _put_node(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in (obj.get("status") or {}).get("conditions") or ())
+        record = NodeRecord(
+            metadata["name"],
+            (metadata.get("labels") or {}).get("topology.kubernetes.io/zone", ""),
+            bool((obj.get("spec") or {}).get("unschedulable")),
+            ready,
+        )
+        if self.nodes.get(record.name) != record:
+            self.nodes[record.name] = record
+            self.wake(pools=self.pools, plan=True)
+
+    def _put_pod(self, obj: Object) -> None:
+        record = _pod_record(obj)
+        if record is None:
+            return
+        old = self.pods.get(record.key)
+        if old == record:
+            return
+        self.pods[record.key] = record
+        self.wake(pools=[record.key.pool], plan=old is None or old.deleting != record.deleting or old.uid != record.uid)
+
+    def _drop_pod(self, obj: Object) -> None:
+        for key, pod in list(self.pods.items()):
+            if pod.uid == obj["metadata"]["uid"]:
+                del self.pods[key]
+                self.wake(pools=[key.pool], plan=True)
+
+
+def _parsed_model(key: ModelKey, uid: str, generation: int, obj: Object) -> tuple[Model | None, Refusal | None]:
+    parsed = parse_model(obj)
+    if isinstance(parsed, InvalidObject):
+        return None, Refusal("InvalidSpec", parsed.message)
+    return build_model(key, uid, generation, parsed), None
+
+
+def _label(obj: Object, name: str) -> str:
+    return str((obj["metadata"].get("labels") or {}).get(name, ""))
+
+
+def _model_of(obj: Object) -> ModelKey | None:
+    name = _label(obj, MODEL_LABEL)
+    namespace = obj["metadata"].get("namespace")
+    return ModelKey(namespace, name) if name and namespace else None
+
+
+def _slim(obj: Object) -> Object:
+    """Without the field ownership record, which is most of an object's size and nothing the loop reads."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {**obj, "metadata": metadata}
+
+
+def _pod_record(obj: Object) -> PodRecord | None:
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    pool = _label(obj, POOL_LABEL)
+    ordinal = metadata["name"].rpartition("-")[2]
+    if not pool or not ordinal.isdecimal():
+        return None
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    unscheduled = scheduled if scheduled.get("status") == "False" else {}
+    return PodRecord(
+        key=ServerKey(pool, int(ordinal)),
+        name=metadata["name"],
+        uid=metadata["uid"],
+        ip=status.get("podIP") or "",
+        node=spec.get("nodeName") or "",
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        deleting=bool(metadata.get("deletionTimestamp")),
+        phase=status.get("phase") or "Pending",
+        template_hash=(metadata.get("annotations") or {}).get("ergon.dev/template-hash", ""),
+        unscheduled_since=str(unscheduled.get("lastTransitionTime", "")),
+        problem=str(unscheduled.get("message") or _container_problem(status)),
+    )
+
+
+def _container_problem(status: Object) -> str:
+    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return f"container {container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
+    return ""

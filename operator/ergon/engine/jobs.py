@@ -1,0 +1,284 @@
+"""What is done to one replica on one server: bring it up (fetch, configure, load), unload it, remove it, repair it.
+
+Each is a coroutine of its own, cancellable at every await; what it learns it writes into the server's facts.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from ergon.api.quantities import format_bytes
+from ergon.engine.server import Facts, ServerAgent
+from ergon.fleet.types import ModelKey, Variant
+from ergon.fleet.types import Source as SourceReference
+from ergon.reconcile.observed import ColdStart, Failure, IndexState, Job, JobKind, JobPhase
+from ergon.store.errors import (
+    AccessDenied,
+    DiskFull,
+    FetchFailed,
+    JobLost,
+    SourceInvalid,
+    SourceNotAllowed,
+    SourceNotFound,
+    StoreError,
+)
+from ergon.store.sources import Source
+from ergon.triton.configuration import InstanceKind, compose
+from ergon.triton.errors import ConfigurationInvalid, LoadRefused, OutcomeUnknown, ServerUnavailable, TritonError, WrongKey
+
+log = logging.getLogger("ergon.jobs")
+Work = Coroutine[Any, Any, None]
+
+CALL_SECONDS = 8.0
+"""Deadline of one call to Triton: shorter than the Lease, so that a leader that lost it has nothing in flight."""
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 300.0
+PROGRESS_SECONDS = 0.05
+UNLOAD_SECONDS = 30.0
+
+
+class NotLeading(Exception):
+    """The Lease does not outlive the next call, so the call is not made."""
+
+
+class SecretInvalid(Exception):
+    """The Secret a source names is not there, may not be read, or is not of type ergon.dev/source."""
+
+
+class LoadHung(Exception):
+    """A load took longer than the variant's loadTimeout; nothing frees it but a new pod."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What jobs need from outside: credentials, permission to act, and whom to tell."""
+
+    resolve: Callable[[ModelKey, SourceReference, str], Awaitable[Source]]
+    may_act: Callable[[float], bool]
+    changed: Callable[[ModelKey], None]
+    observe: Callable[[str, float], None]
+    instance_kind: Callable[[str], InstanceKind]
+
+
+def start(agent: ServerAgent, key: ModelKey, job: Job, work: Work, effects: Effects) -> None:
+    """Run a job in the background; one at a time for each replica."""
+    facts = agent.fact(key)
+    facts.job = job
+
+    async def run() -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            log.info("%s of %s on %s was stopped", job.kind, key, agent.key)
+        except NotLeading:
+            log.warning("%s of %s on %s is left to the next leader: the Lease is about to end", job.kind, key, agent.key)
+        except (TritonError, StoreError) as error:
+            log.warning("%s of %s on %s did not succeed and will be tried again: %s", job.kind, key, agent.key, error)
+            await asyncio.sleep(1.0)
+        except Exception:
+            log.exception("%s of %s on %s ended with a bug", job.kind, key, agent.key)
+            await asyncio.sleep(5.0)
+        finally:
+            facts.job = facts.task = None
+            agent.poke()
+            effects.changed(key)
+
+    facts.task = asyncio.create_task(run(), name=f"{job.kind} {key} on {agent.key}")
+
+
+async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
+    """Fetch (unless the files are there), configure and load a variant; a failure is written into the facts."""
+    loop, facts = asyncio.get_running_loop(), agent.fact(key)
+    began = loop.time()
+    try:
+        async with agent.fetch_slots:
+            fetching = loop.time()
+            if facts.file_revision != variant.content_revision:
+                _phase(agent, key, variant, JobPhase.DOWNLOADING, "", effects)
+                await _fetch(agent, key, variant, facts, effects)
+            fetched = loop.time()
+        async with agent.load_slots:
+            loading = loop.time()
+            _phase(agent, key, variant, JobPhase.LOADING, "", effects)
+            await _load(agent, key, variant, facts, effects)
+    except (SecretInvalid, StoreError, TritonError, LoadHung) as error:
+        _remember(agent, key, variant, facts, error, loop.time())
+        return
+    facts.failure, facts.healthy = None, True
+    facts.index, facts.loaded_revision = IndexState.READY, variant.load_revision
+    facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began)
+    effects.observe("fetch", fetched - fetching)
+    effects.observe("load", loop.time() - loading)
+    log.info(
+        "%s variant %s is loaded on %s: %.2f s to fetch, %.2f s to load",
+        key,
+        variant.name,
+        agent.key,
+        fetched - fetching,
+        loop.time() - loading,
+    )
+
+
+async def unload(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
+    """Unload a model, wait until Triton says so, then remove its files."""
+    facts, name = agent.fact(key), key.served_name
+    _guard(effects)
+    await agent.triton.unload(name, CALL_SECONDS)
+    facts.index = IndexState.UNLOADING
+    await _wait_unloaded(agent, name, UNLOAD_SECONDS)
+    facts.index, facts.loaded_revision = IndexState.UNAVAILABLE, None
+    await remove(agent, key, effects)
+
+
+async def remove(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
+    """Remove a model's files from a server's store."""
+    facts = agent.fact(key)
+    _guard(effects)
+    await agent.store.remove(key.served_name)
+    facts.has_files, facts.file_revision, facts.drain, facts.failure = False, None, None, None
+    log.info("%s is gone from %s", key, agent.key)
+
+
+async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
+    """Unload and load again a model whose process died; a second death within ten minutes condemns the pod."""
+    facts, now = agent.fact(key), asyncio.get_running_loop().time()
+    if facts.repaired_at_seconds is not None and now - facts.repaired_at_seconds < 600:
+        agent.condemned = f"the process of {key} died twice"
+    facts.repaired_at_seconds = now
+    log.warning("%s on %s is READY in the index but its process is dead: it is unloaded and loaded again", key, agent.key)
+    _guard(effects)
+    await agent.triton.unload(key.served_name, CALL_SECONDS)
+    facts.loaded_revision, facts.statistics = None, None
+    await bring_up(agent, key, variant, effects)
+
+
+async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
+    store, incoming = agent.store, f"{key.served_name}-{variant.content_revision}"
+    source = await effects.resolve(key, variant.source, agent.key.pool)
+    needed = (await store.size(source)).total_bytes
+    free = min(await store.free_bytes(), agent.disk_bytes - await store.used_bytes())
+    if needed > free:
+        raise DiskFull(
+            f"{variant.source.uri} has {format_bytes(needed)}, the store of {agent.key} has {format_bytes(max(0, free))} left"
+        )
+    _guard(effects)
+    job = await store.fetch(source, incoming)
+    try:
+        while True:
+            progress = await store.progress(job)
+            if progress.finished:
+                break
+            share = f"{format_bytes(progress.bytes_done)} of {format_bytes(needed)}" if needed > 100_000_000 else ""
+            _phase(agent, key, variant, JobPhase.DOWNLOADING, share, effects)
+            await asyncio.sleep(PROGRESS_SECONDS)
+    except asyncio.CancelledError:
+        with contextlib.suppress(StoreError):
+            await store.cancel(job)
+        raise
+    if progress.error is not None:
+        raise progress.error
+    await store.validate(incoming, variant.backend)
+    _guard(effects)
+    await store.publish(incoming, key.served_name, variant.content_revision)
+    facts.has_files, facts.file_revision = True, variant.content_revision
+
+
+async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
+    loop, name = asyncio.get_running_loop(), key.served_name
+    text = await agent.store.read_config(name)
+    config = compose(
+        text,
+        json.loads(variant.config_json),
+        name=name,
+        backend=variant.backend,
+        revision=variant.load_revision,
+        default_kind=effects.instance_kind(agent.key.pool),
+    )
+    ends_at = loop.time() + variant.load_timeout_seconds
+    reload = facts.index is IndexState.READY
+    while True:
+        _guard(effects)
+        try:
+            await agent.triton.load(name, config, min(CALL_SECONDS, variant.load_timeout_seconds))
+        except OutcomeUnknown:
+            if not reload:
+                await _wait_loaded(agent, name, ends_at)
+        else:
+            return
+        if not reload and await agent.triton.loaded_revision(name) == variant.load_revision:
+            return
+        if loop.time() > ends_at:
+            raise LoadHung(f"it was still loading after loadTimeout, {variant.load_timeout_seconds:g} s")
+
+
+async def _wait_loaded(agent: ServerAgent, name: str, ends_at: float) -> None:
+    """Until the index no longer says LOADING. Raises LoadHung, or LoadRefused with the index's reason."""
+    loop = asyncio.get_running_loop()
+    while True:
+        state = (await agent.triton.index()).get(name)
+        if state is None or state.state.value not in ("LOADING", "READY"):
+            raise LoadRefused(state.reason if state is not None and state.reason else "Triton gave it up without a reason")
+        if state.state.value == "READY":
+            return
+        if loop.time() > ends_at:
+            raise LoadHung("it was still loading after loadTimeout")
+        await asyncio.sleep(0.5)
+
+
+async def _wait_unloaded(agent: ServerAgent, name: str, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    ends_at, pause = loop.time() + seconds, 0.05
+    while loop.time() < ends_at:
+        state = (await agent.triton.index()).get(name)
+        if state is None or state.state.value in ("ABSENT", "UNAVAILABLE"):
+            return
+        await asyncio.sleep(pause)
+        pause = min(1.0, pause * 1.5)
+    raise ServerUnavailable(f"{name} is still unloading after {seconds:g} s")
+
+
+def _phase(agent: ServerAgent, key: ModelKey, variant: Variant, phase: JobPhase, message: str, effects: Effects) -> None:
+    facts = agent.fact(key)
+    job = Job(JobKind.BRING_UP, variant.load_revision, phase, message)
+    if facts.job != job:
+        facts.job = job
+        effects.changed(key)
+
+
+def _guard(effects: Effects) -> None:
+    if not effects.may_act(CALL_SECONDS):
+        raise NotLeading
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (SourceNotFound, "SourceNotFound"),
+    (AccessDenied, "AccessDenied"),
+    (DiskFull, "DiskFull"),
+    (SecretInvalid, "SecretInvalid"),
+    (SourceNotAllowed, "SourceNotAllowed"),
+    (SourceInvalid, "SourceInvalid"),
+    (FetchFailed, "FetchFailed"),
+    (JobLost, "FetchFailed"),
+    (ConfigurationInvalid, "ConfigurationInvalid"),
+    (LoadRefused, "LoadFailed"),
+    (LoadHung, "LoadHung"),
+    (WrongKey, "ServerRefusesKey"),
+    (StoreError, "StoreUnavailable"),
+    (TritonError, "ServerUnavailable"),
+)
+
+
+def _remember(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, error: Exception, now: float) -> None:
+    reason = next(name for kind, name in _REASONS if isinstance(error, kind))
+    old = facts.failure
+    attempts = old.attempts + 1 if old is not None and old.revision == variant.load_revision else 1
+    retry_at: float | None = now + min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 10))
+    if isinstance(error, LoadHung):
+        agent.hung_loads += 1
+        retry_at = None
+    facts.failure = Failure(variant.load_revision, reason, str(error), attempts, retry_at)
+    log.warning("%s variant %s could not be brought up on %s: %s: %s", key, variant.name, agent.key, reason, error)

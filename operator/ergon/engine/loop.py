@@ -1,0 +1,269 @@
+"""The one writer: waits for a change, takes a snapshot, lets the pure rooms decide, hands the effects on."""
+
+import asyncio
+import contextlib
+import heapq
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from ergon.api.types import API_VERSION
+from ergon.engine.actions import Executor
+from ergon.engine.cache import Cache, ModelRecord, PoolRecord
+from ergon.engine.conditions import stamp
+from ergon.engine.fleet import Planner
+from ergon.engine.models import ModelWriter, Wish
+from ergon.engine.pools import PoolWriter
+from ergon.engine.servers import Servers
+from ergon.engine.settings import Settings
+from ergon.fleet.types import ModelKey
+from ergon.kube.builders import template_hash
+from ergon.kube.client import KubeClient
+from ergon.kube.errors import KubeError, NotFound
+from ergon.reconcile.decide import DrainPolicy, decide
+from ergon.reconcile.observed import ModelView
+from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status, refused_pool
+from ergon.reconcile.status import Fact, model_status
+
+log = logging.getLogger("ergon.engine")
+
+IDLE_WINDOW_SECONDS = 0.02
+LONGEST_WINDOW_SECONDS = 0.25
+POOL_CHECK_SECONDS = 10.0
+
+
+class Engine:
+    """Brings the cluster and its servers to what people asked for, again and again. Run it while leading, in one event loop."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        cache: Cache,
+        settings: Settings,
+        planner: Planner,
+        servers: Servers,
+        executor: Executor,
+        models: ModelWriter,
+        pools: PoolWriter,
+        observe: Callable[[str, float], None],
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._settings = settings
+        self._planner = planner
+        self._servers = servers
+        self._executor = executor
+        self._models = models
+        self._pools = pools
+        self._observe = observe
+        self._timers: list[tuple[float, ModelKey]] = []
+        self._timer_of: dict[ModelKey, float] = {}
+        self._pools_checked_at = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
+        loop = asyncio.get_running_loop()
+        self._cache.wake(models=self._cache.models, pools=self._cache.pools, budgets=self._cache.budgets, plan=True)
+        while True:
+            await self._wait(loop)
+            began = loop.time()
+            if began - self._pools_checked_at >= POOL_CHECK_SECONDS:
+                self._pools_checked_at = began
+                self._cache.dirty_pools.update(self._cache.pools)
+            self._servers.follow(self._cache, self._pools.keys)
+            self._due(began)
+            await self._plan()
+            self._decide_pools()
+            await self._decide_models()
+            await self._decide_budgets()
+            self._observe("pass", loop.time() - began)
+
+    def look_again(self, key: ModelKey, at_seconds: float) -> None:
+        """Have the loop decide for a model at that time (monotonic seconds) at the latest."""
+        if at_seconds < self._timer_of.get(key, float("inf")):
+            self._timer_of[key] = at_seconds
+            heapq.heappush(self._timers, (at_seconds, key))
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Until something changed or a timer is due; then a short window, so that a storm of changes becomes one pass."""
+        until_pools = self._pools_checked_at + POOL_CHECK_SECONDS
+        until = min(self._timers[0][0] if self._timers else until_pools, until_pools)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._cache.changed.wait(), max(0.0, until - loop.time()))
+        ends_at = loop.time() + LONGEST_WINDOW_SECONDS
+        while self._cache.changed.is_set() and loop.time() < ends_at:
+            self._cache.changed.clear()
+            await asyncio.sleep(IDLE_WINDOW_SECONDS)
+        self._cache.changed.clear()
+
+    def _due(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            at, key = heapq.heappop(self._timers)
+            if self._timer_of.get(key) == at:
+                del self._timer_of[key]
+                self._cache.dirty_models.add(key)
+
+    async def _plan(self) -> None:
+        if not self._planner.outdated:
+            return
+        changed = await self._planner.plan()
+        self._cache.dirty_models.update(changed)
+        self._cache.dirty_pools.update(self._cache.pools)
+
+    # Models
+
+    async def _decide_models(self) -> None:
+        dirty, self._cache.dirty_models = self._cache.dirty_models, set()
+        for count, key in enumerate(sorted(dirty)):
+            if count % 50 == 49:
+                await asyncio.sleep(0)
+            try:
+                self._decide_model(key)
+            except Exception:
+                log.exception("deciding for model %s failed; the others go on", key)
+
+    def _decide_model(self, key: ModelKey) -> None:
+        now = asyncio.get_running_loop().time()
+        record = self._cache.models.get(key)
+        view = self._view(key, record)
+        decision = decide(view, now, self._drain_policy())
+        for action in decision.actions:
+            self._executor.carry_out(key, action)
+        if decision.look_again_at_seconds is not None:
+            self.look_again(key, decision.look_again_at_seconds)
+        if record is None:
+            self._models.forget(key)
+            self._servers.forget(key)
+            return
+        facts, body = model_status(view, decision)
+        self._models.wish(
+            key, Wish(decision.endpoints, facts, body, serve=view.refusal is None or view.refusal.reason != "NameTaken")
+        )
+
+    def _view(self, key: ModelKey, record: ModelRecord | None) -> ModelView:
+        agents = self._servers.holding(key)
+        views = tuple(view for agent in agents if (view := agent.replica(key)) is not None)
+        planned = self._planner.placements(key) if record is not None else ()
+        refusal = record.refusal or self._models.refusal(key) if record is not None else None
+        kept = self._models.kept_pod_uids(key)
+        interesting = {replica.server for replica in planned}
+        servers = tuple(agent.view() for agent in self._servers.all() if agent.key in interesting or agent.pod.uid in kept)
+        return ModelView(
+            model=record.model if record is not None else None,
+            planned=planned,
+            missing_replicas=self._planner.missing(key),
+            alternatives=self._planner.alternatives(key),
+            replicas=views,
+            servers=servers,
+            refusal=refusal,
+            kept_pod_uids=kept,
+            cold_start=self._servers.cold_start(key, planned),
+            route_message=self._models.route_problem.get(key, ""),
+            planned_once=self._planner.knows(key),
+        )
+
+    def _drain_policy(self) -> DrainPolicy:
+        timeouts = {
+            name: record.pool.drain_timeout_seconds for name, record in self._cache.pools.items() if record.pool is not None
+        }
+        return DrainPolicy(self._settings.quiet_seconds, timeouts)
+
+    # Pools
+
+    def _decide_pools(self) -> None:
+        dirty, self._cache.dirty_pools = self._cache.dirty_pools, set()
+        for name in sorted(dirty):
+            record = self._cache.pools.get(name)
+            try:
+                if record is None:
+                    self._pools.forget(name)
+                else:
+                    self._decide_pool(record)
+            except Exception:
+                log.exception("deciding for pool %s failed; the others go on", name)
+
+    def _decide_pool(self, record: PoolRecord) -> None:
+        if record.pool is None or record.spec is None:
+            if record.refusal is not None:
+                self._pools.wish(record.name, None, refused_pool(record.refusal), {})
+            return
+        placed = self._planner.on_pool(record.name)
+        pods = tuple(self._pod_view(record, key.ordinal) for key in sorted(self._cache.pods) if key.pool == record.name)
+        held = [pod.ordinal for pod in pods if pod.holds_models] + [replica.server.ordinal for replica in placed]
+        view = PoolView(
+            pool=record.pool,
+            planned_servers=self._planner.servers(record.name),
+            highest_held=max(held, default=-1),
+            pods=pods,
+            running=int(
+                (self._cache.statefulsets.get(record.name) or {}).get("spec", {}).get("replicas", record.pool.servers_min)
+            ),
+            models_placed=len(placed),
+            used_bytes=self._planner.used_bytes(record.name),
+            template_refused=self._pools.template_refused.get(record.name, ""),
+        )
+        decision = decide_pool(view)
+        for pod in pods:
+            reason = "PoolDeleted" if record.deleting else pod.leaving if pod.ordinal in decision.unavailable else ""
+            self._servers.set_leaving(record.name, pod.ordinal, reason)
+        self._planner.set_unavailable(record.name, decision.unavailable)
+        facts, body = pool_status(view, decision)
+        self._pools.wish(record.name, decision, facts, body)
+
+    def _pod_view(self, record: PoolRecord, ordinal: int) -> PodView:
+        assert record.spec is not None
+        pod = next(pod for key, pod in self._cache.pods.items() if key == (record.name, ordinal))
+        node = self._cache.nodes.get(pod.node)
+        agent = self._servers.agent(pod.key)
+        waited = 0.0
+        if pod.unscheduled_since:
+            waited = (datetime.now(UTC) - datetime.fromisoformat(pod.unscheduled_since)).total_seconds()
+        return PodView(
+            ordinal=ordinal,
+            uid=pod.uid,
+            name=pod.name,
+            ready=pod.ready,
+            deleting=pod.deleting,
+            cordoned=node is not None and node.unschedulable,
+            outdated=bool(pod.template_hash) and pod.template_hash != template_hash(record.spec),
+            condemned=agent.condemned if agent is not None else "",
+            holds_models=agent is not None and (not agent.synced or agent.holds_models) and pod.ready,
+            unscheduled_seconds=max(0.0, waited),
+            node_lost=bool(pod.node) and (node is None or not node.ready),
+            problem=pod.problem,
+        )
+
+    # Budgets
+
+    async def _decide_budgets(self) -> None:
+        dirty, self._cache.dirty_budgets = self._cache.dirty_budgets, set()
+        for name in sorted(dirty):
+            budget = self._cache.budgets.get(name)
+            if budget is not None:
+                await self._refuse_budget(name, budget)
+
+    async def _refuse_budget(self, name: str, budget: dict[str, Any]) -> None:
+        """Say loudly that budgets do nothing yet, rather than let somebody rely on one."""
+        generation = int(budget["metadata"].get("generation", 0))
+        fact = Fact(
+            "Accepted", False, "NotImplemented", "this version of Ergon does not hold energy budgets yet; nothing is limited"
+        )
+        previous = (budget.get("status") or {}).get("conditions") or ()
+        conditions = stamp([fact], previous, generation, now_text())
+        if list(previous) == conditions:
+            return
+        status = {"observedGeneration": generation, "conditions": conditions}
+        try:
+            await self._client.apply_status(
+                {"apiVersion": API_VERSION, "kind": "EnergyBudget", "metadata": {"name": name}, "status": status}
+            )
+        except NotFound:
+            return
+        except KubeError as error:
+            log.warning("the status of budget %s could not be written: %s", name, error)
+
+
+def now_text() -> str:
+    """The time as Kubernetes writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,263 @@
+"""What is written to the API server for one model: its Service, EndpointSlices and routes, its status, its events."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ergon.api.types import API_VERSION
+from ergon.engine.cache import Cache, ModelRecord
+from ergon.engine.compare import covers
+from ergon.engine.conditions import keep_since, stamp
+from ergon.engine.queue import KeyedQueue
+from ergon.engine.settings import Settings
+from ergon.fleet.types import ModelKey
+from ergon.kube import builders
+from ergon.kube.client import KubeClient
+from ergon.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
+from ergon.kube.events import EventRecorder
+from ergon.reconcile.observed import Refusal, ServerView
+from ergon.reconcile.status import Fact
+
+log = logging.getLogger("ergon.models")
+Object = dict[str, Any]
+
+STATUS_SECONDS = 1.0
+"""Between two writes of one model's status, unless its Ready changes."""
+
+
+@dataclass(slots=True)
+class Wish:
+    """What should stand in the API server for a model."""
+
+    endpoints: tuple[ServerView, ...] = ()
+    facts: list[Fact] = field(default_factory=list)
+    body: Object = field(default_factory=dict)
+    serve: bool = True
+
+
+class ModelWriter:
+    """Brings the API server to what was last wished for each model; writes nothing where it says so already."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        cache: Cache,
+        settings: Settings,
+        events: EventRecorder,
+        now_text: Callable[[], str],
+        now_seconds: Callable[[], float],
+        look_again: Callable[[ModelKey, float], None],
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._settings = settings
+        self._events = events
+        self._now_text = now_text
+        self._now = now_seconds
+        self._look_again = look_again
+        self._wishes: dict[ModelKey, Wish] = {}
+        self._written_at: dict[ModelKey, float] = {}
+        self.name_taken: dict[ModelKey, float] = {}
+        self.route_problem: dict[ModelKey, str] = {}
+        self.queue: KeyedQueue[ModelKey] = KeyedQueue(self._sync, 24, "write")
+
+    def wish(self, key: ModelKey, wish: Wish) -> None:
+        """Take over what should stand; it is written soon where it differs."""
+        record = self._cache.models.get(key)
+        if record is None:
+            return
+        self._wishes[key] = wish
+        if self._differs(record, wish):
+            self.queue.add(key)
+
+    def forget(self, key: ModelKey) -> None:
+        """The model is gone: its children go by their owner."""
+        self._wishes.pop(key, None)
+        self._written_at.pop(key, None)
+        self.name_taken.pop(key, None)
+        self.route_problem.pop(key, None)
+
+    def kept_pod_uids(self, key: ModelKey) -> frozenset[str]:
+        """Pods that the model's EndpointSlices name now."""
+        return frozenset(
+            str(uid)
+            for (kind, _), obj in self._cache.children.get(key, {}).items()
+            if kind == "EndpointSlice"
+            for endpoint in obj.get("endpoints") or ()
+            if (uid := (endpoint.get("targetRef") or {}).get("uid"))
+        )
+
+    def _differs(self, record: ModelRecord, wish: Wish) -> bool:
+        if self._status(record, wish) != record.status:
+            return True
+        children = self._cache.children.get(record.key, {})
+        if not wish.serve:
+            return False
+        return any(
+            not covers(children.get((obj["kind"], obj["metadata"]["name"])), obj) for obj in self._children(record, wish)
+        ) or bool(self._surplus(record, wish))
+
+    def _children(self, record: ModelRecord, wish: Wish) -> list[Object]:
+        namespace, name = record.key
+        owner = builders.Owner("SpecializedModel", name, record.uid)
+        endpoints = [
+            builders.Endpoint(s.pod_name, s.pod_uid, s.ip, self._settings.operator_namespace, s.node, s.zone)
+            for s in wish.endpoints
+        ]
+        children = [
+            builders.model_service(namespace, name, owner),
+            *builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=self._settings.hint_zones),
+        ]
+        if (gateway := self._settings.gateway) is not None:
+            children += [
+                builders.http_route(namespace, name, gateway, owner),
+                builders.grpc_route(namespace, name, gateway, owner),
+            ]
+        return children
+
+    def _surplus(self, record: ModelRecord, wish: Wish) -> list[Object]:
+        wanted = {(obj["kind"], obj["metadata"]["name"]) for obj in self._children(record, wish)}
+        return [
+            obj
+            for (kind, name), obj in self._cache.children.get(record.key, {}).items()
+            if kind == "EndpointSlice" and (kind, name) not in wanted
+        ]
+
+    async def _sync(self, key: ModelKey) -> None:
+        record, wish = self._cache.models.get(key), self._wishes.get(key)
+        if record is None or wish is None:
+            return
+        try:
+            if wish.serve and await self._own_service(record, wish):
+                await self._sync_children(record, wish)
+            await self._sync_status(record, wish)
+        except NotFound:
+            return  # the model or its namespace went away meanwhile
+        except Forbidden as error:
+            if key.namespace not in self._cache.terminating:
+                raise error
+
+    async def _own_service(self, record: ModelRecord, wish: Wish) -> bool:
+        """Make sure that the Service of the model's name is ours. False where somebody else has it."""
+        key = record.key
+        service = self._children(record, wish)[0]
+        held = self._cache.children.get(key, {}).get(("Service", key.name))
+        if held is None:
+            try:
+                held = await self._client.create(service)
+            except Conflict:
+                held = await self._client.get("v1", "Service", key.name, key.namespace)
+                owners = [o.get("uid") for o in held["metadata"].get("ownerReferences") or ()]
+                ours = (held["metadata"].get("labels") or {}).get("ergon.dev/model") == key.name
+                if record.uid not in owners and not ours:
+                    if key not in self.name_taken:
+                        self.name_taken[key] = self._now()
+                        self._cache.wake(models=[key])
+                    self._look_again(key, self._now() + 30.0)
+                    return False
+            self._cache.put("Service", held)
+        if self.name_taken.pop(key, None) is not None:
+            self._cache.wake(models=[key])
+        return True
+
+    async def _sync_children(self, record: ModelRecord, wish: Wish) -> None:
+        for obj in self._children(record, wish):
+            held = self._cache.children.get(record.key, {}).get((obj["kind"], obj["metadata"]["name"]))
+            if covers(held, obj):
+                continue
+            try:
+                self._cache.put(obj["kind"], await self._client.apply(obj))
+            except (Invalid, Forbidden) as error:
+                if record.key.namespace in self._cache.terminating or obj["kind"] not in ("HTTPRoute", "GRPCRoute"):
+                    raise
+                self._say_route(record.key, f"{obj['kind']} was refused: {error.message}"[:500])
+        for obj in self._surplus(record, wish):
+            await self._client.delete("discovery.k8s.io/v1", "EndpointSlice", obj["metadata"]["name"], record.key.namespace)
+            self._cache.drop("EndpointSlice", obj)
+
+    def _say_route(self, key: ModelKey, problem: str) -> None:
+        if self.route_problem.get(key) != problem:
+            self.route_problem[key] = problem
+            self._cache.wake(models=[key])
+
+    def refusal(self, key: ModelKey) -> Refusal | None:
+        """Why the model cannot be served under its name, if somebody else has it."""
+        if key not in self.name_taken:
+            return None
+        return Refusal(
+            "NameTaken", f"a Service {key.name} that is not Ergon's stands in namespace {key.namespace}: rename one of the two"
+        )
+
+    def _status(self, record: ModelRecord, wish: Wish) -> Object:
+        """The status as it should be, with the times of the present one where nothing changed."""
+        now = self._now_text()
+        previous = record.status
+        status = {
+            **wish.body,
+            "observedGeneration": record.generation,
+            "conditions": stamp(wish.facts, previous.get("conditions") or (), record.generation, now),
+            "placements": keep_since(wish.body.get("placements", []), previous.get("placements") or (), now),
+        }
+        if _same(status, previous):
+            return previous
+        return status
+
+    async def _sync_status(self, record: ModelRecord, wish: Wish) -> None:
+        status = self._status(record, wish)
+        if status == record.status:
+            return
+        written = self._written_at.get(record.key)
+        wait = 0.0 if written is None else written + STATUS_SECONDS - self._now()
+        if wait > 0 and _ready(status) == _ready(record.status):
+            self._look_again(record.key, self._now() + wait)
+            return
+        self._written_at[record.key] = self._now()
+        key = record.key
+        answer = await self._client.apply_status(
+            {
+                "apiVersion": API_VERSION,
+                "kind": "SpecializedModel",
+                "metadata": {"name": key.name, "namespace": key.namespace},
+                "status": status,
+            }
+        )
+        self._tell(record, status)
+        if self._cache.models.get(key) is record:
+            record.status = answer.get("status") or {}
+
+    def _tell(self, record: ModelRecord, status: Object) -> None:
+        """One event where Ready changed its status or its reason."""
+        before, after = _ready(record.status), _ready(status)
+        if after is None or before == after:
+            return
+        normal = after[0] != "False" or after[1] in (
+            "Downloading",
+            "Loading",
+            "WaitingForServer",
+            "Queued",
+            "NotPlaced",
+            "NotLoaded",
+        )
+        message = next(c["message"] for c in status["conditions"] if c["type"] == "Ready")
+        self._events.record(
+            {
+                "apiVersion": API_VERSION,
+                "kind": "SpecializedModel",
+                "metadata": {"namespace": record.key.namespace, "name": record.key.name, "uid": record.uid},
+            },
+            "Normal" if normal else "Warning",
+            after[1],
+            message or after[1],
+        )
+
+
+def _same(status: Object, previous: Object) -> bool:
+    return covers(previous, status) and len(previous.get("conditions") or ()) == len(status["conditions"])
+
+
+def _ready(status: Object) -> tuple[str, str] | None:
+    return next(((c["status"], c["reason"]) for c in status.get("conditions") or () if c["type"] == "Ready"), None)
+
+
+__all__ = ["KubeError", "ModelWriter", "Wish"]

@@ -1,0 +1,251 @@
+"""One server as the operator sees it: reads its Triton and its store again and again, and remembers what stands there."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from ergon.engine.cache import PodRecord
+from ergon.fleet.types import ModelKey, ServerKey, key_of_served_name
+from ergon.reconcile.observed import ColdStart, Drain, Failure, IndexState, Job, ReplicaView, ServerView
+from ergon.store.client import ModelStore
+from ergon.store.errors import StoreError
+from ergon.triton.client import TritonServer
+from ergon.triton.errors import ModelNotServed, TritonError
+from ergon.triton.observed import ModelState, ModelStatistics, RepositoryState
+
+log = logging.getLogger("ergon.server")
+
+BUSY_POLL_SECONDS = 0.5
+IDLE_POLL_SECONDS = 3.0
+STATISTICS_SECONDS = 5.0
+SILENT_AFTER_SECONDS = 6.0
+DEAD_STUB_SECONDS = 0.9
+"""A request to a Python model whose process died fails after 1.0 s; one that merely raises fails at once (measured)."""
+
+_INDEX = {
+    RepositoryState.LOADING: IndexState.LOADING,
+    RepositoryState.READY: IndexState.READY,
+    RepositoryState.UNLOADING: IndexState.UNLOADING,
+    RepositoryState.UNAVAILABLE: IndexState.UNAVAILABLE,
+}
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of one model on the server."""
+
+    index: IndexState = IndexState.ABSENT
+    loaded_revision: str | None = None
+    file_revision: str | None = None
+    has_files: bool = False
+    healthy: bool = True
+    job: Job | None = None
+    task: "asyncio.Task[None] | None" = None
+    failure: Failure | None = None
+    drain: Drain | None = None
+    statistics: ModelStatistics | None = None
+    repaired_at_seconds: float | None = None
+    cold_start: ColdStart | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is left to remember."""
+        return (
+            self.index in (IndexState.ABSENT, IndexState.UNAVAILABLE)
+            and not self.has_files
+            and self.job is None
+            and self.failure is None
+        )
+
+
+@dataclass
+class ServerAgent:
+    """Watches one pod's Triton and store. `wake` is told which models changed; `answers_changed` when the server itself did."""
+
+    pod: PodRecord
+    zone: str
+    triton: TritonServer
+    store: ModelStore
+    disk_bytes: int
+    wake: Callable[[list[ModelKey]], None]
+    answers_changed: Callable[[ServerKey], None]
+    facts: dict[ModelKey, Facts] = field(default_factory=dict)
+    synced: bool = False
+    answering: bool = False
+    leaving: str = ""
+    condemned: str = ""
+    hung_loads: int = 0
+    fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))
+    _answered_at: float = 0.0
+    _statistics_at: float = 0.0
+    _poke: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> ServerKey:
+        """The server's pool and ordinal."""
+        return self.pod.key
+
+    def view(self) -> ServerView:
+        """The server as decisions see it."""
+        pod = self.pod
+        return ServerView(
+            pod.key,
+            pod.name,
+            pod.uid,
+            pod.ip,
+            pod.node,
+            self.zone,
+            pod.ready,
+            pod.deleting,
+            self.synced,
+            self.answering,
+            self.leaving,
+        )
+
+    def replica(self, key: ModelKey) -> ReplicaView | None:
+        """One model on this server, or None where nothing is known of it."""
+        facts = self.facts.get(key)
+        if facts is None:
+            return None
+        return ReplicaView(
+            self.view(),
+            facts.index,
+            facts.loaded_revision,
+            facts.has_files,
+            facts.healthy,
+            facts.job,
+            facts.failure,
+            facts.drain,
+        )
+
+    def fact(self, key: ModelKey) -> Facts:
+        """What is known of a model, for writing."""
+        return self.facts.setdefault(key, Facts())
+
+    def poke(self) -> None:
+        """Read again soon: something was done to the server."""
+        self._poke.set()
+
+    @property
+    def holds_models(self) -> bool:
+        """Whether any model is loaded, being worked on, or on its disk."""
+        return any(not facts.gone or facts.job is not None for facts in self.facts.values())
+
+    async def run(self) -> None:
+        """Read until cancelled. Errors make the server silent, never end the loop."""
+        loop = asyncio.get_running_loop()
+        self._answered_at = loop.time()
+        while True:
+            try:
+                await self._read(loop.time())
+                self._answered_at = loop.time()
+                self._set_answering(True)
+            except (TritonError, StoreError) as error:
+                if self.answering:
+                    log.info("server %s does not answer: %s", self.key, error)
+                if loop.time() - self._answered_at > SILENT_AFTER_SECONDS or not self.synced:
+                    self._set_answering(False)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._poke.wait(), self._pause())
+            self._poke.clear()
+
+    async def close(self) -> None:
+        """Stop all jobs and close the connections."""
+        tasks = [facts.task for facts in self.facts.values() if facts.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.triton.close()
+        await self.store.close()
+
+    def _pause(self) -> float:
+        if not self.answering:
+            return BUSY_POLL_SECONDS
+        busy = any(
+            facts.job is not None or facts.drain is not None or facts.index in (IndexState.LOADING, IndexState.UNLOADING)
+            for facts in self.facts.values()
+        )
+        return BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS
+
+    def _set_answering(self, answering: bool) -> None:
+        if answering != self.answering:
+            self.answering = answering
+            self.answers_changed(self.key)
+
+    async def _read(self, now: float) -> None:
+        index = await self.triton.index()
+        await self._take_index(index)
+        if not self.synced:
+            await self._read_files()
+            await self.store.clean(set())
+            self.synced = True
+            log.info("server %s is read: %d models loaded, %d on disk", self.key, self._count_ready(), len(self.facts))
+            self.answers_changed(self.key)
+        draining = any(facts.drain is not None for facts in self.facts.values())
+        if draining or now - self._statistics_at >= STATISTICS_SECONDS:
+            self._statistics_at = now
+            self._take_statistics(await self.triton.statistics(), now)
+
+    def _count_ready(self) -> int:
+        return sum(facts.index is IndexState.READY for facts in self.facts.values())
+
+    async def _read_files(self) -> None:
+        for name, revision in (await self.store.list_models()).items():
+            if (key := key_of_served_name(name)) is not None:
+                facts = self.fact(key)
+                facts.has_files, facts.file_revision = True, revision
+
+    async def _take_index(self, index: dict[str, ModelState]) -> None:
+        changed: list[ModelKey] = []
+        found = {key: state for name, state in index.items() if (key := key_of_served_name(name)) is not None}
+        for key, state in found.items():
+            new = _INDEX.get(state.state, IndexState.ABSENT)
+            if new is IndexState.ABSENT and key not in self.facts:
+                continue
+            facts = self.fact(key)
+            if new is not facts.index:
+                facts.index = new
+                if new is not IndexState.READY:
+                    facts.loaded_revision, facts.healthy, facts.statistics = None, True, None
+                changed.append(key)
+            if new is IndexState.READY and facts.loaded_revision is None:
+                with contextlib.suppress(ModelNotServed):
+                    facts.loaded_revision = await self.triton.loaded_revision(key.served_name)
+        for key, facts in list(self.facts.items()):
+            if key not in found and facts.index is not IndexState.ABSENT:
+                facts.index, facts.loaded_revision, facts.healthy, facts.statistics = IndexState.ABSENT, None, True, None
+                changed.append(key)
+            if facts.gone:
+                del self.facts[key]
+                changed.append(key)
+        if changed:
+            self.wake(changed)
+
+    def _take_statistics(self, statistics: dict[str, ModelStatistics], now: float) -> None:
+        changed: list[ModelKey] = []
+        for name, new in statistics.items():
+            key = key_of_served_name(name)
+            facts = self.facts.get(key) if key is not None else None
+            if key is None or facts is None:
+                continue
+            old, facts.statistics = facts.statistics, new
+            if facts.drain is not None and old is not None:
+                seen = (new.success_count + new.failure_count) - (old.success_count + old.failure_count)
+                if seen > 0:
+                    facts.drain = replace(facts.drain, last_request_seconds=now, requests=facts.drain.requests + seen)
+            if old is not None and facts.healthy and facts.job is None and _stub_is_dead(old, new):
+                facts.healthy = False
+                changed.append(key)
+        if changed:
+            self.wake(changed)
+
+
+def _stub_is_dead(old: ModelStatistics, new: ModelStatistics) -> bool:
+    failed = new.failure_count - old.failure_count
+    if failed <= 0 or new.success_count != old.success_count:
+        return False
+    mean_seconds = (new.failure_ns - old.failure_ns) / failed / 1e9
+    return mean_seconds >= DEAD_STUB_SECONDS

@@ -1,0 +1,140 @@
+"""All servers: an agent for every pod that can be reached, started and ended as pods come and go."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from ergon.engine.cache import Cache, PodRecord
+from ergon.engine.server import ServerAgent
+from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
+from ergon.kube.keys import KeyMaterial
+from ergon.reconcile.observed import ColdStart, IndexState
+
+log = logging.getLogger("ergon.servers")
+Connect = Callable[[PodRecord, str, KeyMaterial], ServerAgent]
+
+TOO_MANY_HUNG_LOADS = 4
+"""Of Triton's 8 load threads: half of them gone, and the pod is emptied and replaced before none is left."""
+
+
+class Servers:
+    """The agents, by server."""
+
+    def __init__(self, cache: Cache, connect: Connect) -> None:
+        self._cache = cache
+        self._connect = connect
+        self._agents: dict[ServerKey, ServerAgent] = {}
+        self._tasks: dict[ServerKey, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def all(self) -> Iterable[ServerAgent]:
+        """Every agent."""
+        return self._agents.values()
+
+    def agent(self, key: ServerKey) -> ServerAgent | None:
+        """The agent of a server, if its pod can be reached."""
+        return self._agents.get(key)
+
+    def holding(self, key: ModelKey) -> list[ServerAgent]:
+        """Agents whose server has anything of the model."""
+        return [agent for agent in self._agents.values() if key in agent.facts]
+
+    def models(self) -> set[ModelKey]:
+        """Every model that any server has anything of."""
+        return {key for agent in self._agents.values() for key in agent.facts}
+
+    def standing(self, model: Model) -> list[Replica]:
+        """Replicas of the model that are loaded in one of its present variants."""
+        by_revision = {variant.load_revision: variant.name for variant in model.variants}
+        return [
+            Replica(model.key, by_revision[revision], agent.key)
+            for agent in self.holding(model.key)
+            if agent.facts[model.key].index is IndexState.READY
+            and (revision := agent.facts[model.key].loaded_revision) in by_revision
+        ]
+
+    def cold_start(self, key: ModelKey, planned: Iterable[Replica]) -> ColdStart | None:
+        """How long the last bring-up of a planned replica took, where this process saw it."""
+        for replica in planned:
+            agent = self._agents.get(replica.server)
+            if agent is not None and key in agent.facts and agent.facts[key].cold_start is not None:
+                return agent.facts[key].cold_start
+        return None
+
+    def refused(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:
+        """What must not be sent to a server again: loads that hung there."""
+        return frozenset(
+            (key, facts.failure.revision, agent.key)
+            for agent in self._agents.values()
+            if agent.hung_loads
+            for key, facts in agent.facts.items()
+            if facts.failure is not None and facts.failure.retry_at_seconds is None
+        )
+
+    def set_leaving(self, pool: str, ordinal: int, reason: str) -> None:
+        """Note why a server is being emptied; its models are looked at again when that changes."""
+        agent = self._agents.get(ServerKey(pool, ordinal))
+        if agent is not None and agent.leaving != reason:
+            agent.leaving = reason
+            if reason:
+                log.info("server %s is emptied: %s", agent.key, reason)
+            self._cache.wake(models=list(agent.facts))
+
+    def forget(self, key: ModelKey) -> None:
+        """A model has no object: its failures are of no more interest."""
+        for agent in self.holding(key):
+            facts = agent.facts[key]
+            facts.failure = None
+            if facts.gone:
+                del agent.facts[key]
+
+    def follow(self, cache: Cache, keys: dict[str, KeyMaterial]) -> None:
+        """Start agents for pods that have an address, end those whose pod is gone, pass on what pods and nodes say."""
+        for server, agent in list(self._agents.items()):
+            pod = cache.pods.get(server)
+            if pod is None or pod.uid != agent.pod.uid or not pod.ip or pod.ip != agent.pod.ip:
+                self._end(server)
+        for server, pod in cache.pods.items():
+            known = self._agents.get(server)
+            node = cache.nodes.get(pod.node)
+            zone = node.zone if node is not None else ""
+            if known is not None:
+                if known.hung_loads >= TOO_MANY_HUNG_LOADS:
+                    known.condemned = known.condemned or f"{known.hung_loads} loads hang on it"
+                if known.pod != pod or known.zone != zone:
+                    known.pod, known.zone = pod, zone
+                    known.poke()
+                    self._cache.wake(models=[*known.facts, *self._placed_there(server)])
+            elif pod.ip and not pod.deleting and pod.phase == "Running" and server.pool in keys:
+                self._start(pod, zone, keys[server.pool])
+
+    def _placed_there(self, server: ServerKey) -> list[ModelKey]:
+        return [
+            key
+            for key, record in self._cache.models.items()
+            for placement in record.status.get("placements") or ()
+            if placement["pool"] == server.pool and placement["server"] == server.ordinal
+        ]
+
+    def _start(self, pod: PodRecord, zone: str, keys: KeyMaterial) -> None:
+        agent = self._connect(pod, zone, keys)
+        self._agents[pod.key] = agent
+        self._tasks[pod.key] = asyncio.create_task(agent.run(), name=f"server {pod.key}")
+
+    def _end(self, server: ServerKey) -> None:
+        agent, task = self._agents.pop(server), self._tasks.pop(server)
+        task.cancel()
+        closing = asyncio.create_task(agent.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        log.info("server %s is gone: its pod %s ended", server, agent.pod.name)
+        self._cache.wake(models=[*agent.facts, *self._placed_there(server)], pools=[server.pool], plan=True)
+
+    async def close(self) -> None:
+        """End all agents; what is loaded stays loaded."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), *self._closing, return_exceptions=True)
+        await asyncio.gather(*(agent.close() for agent in self._agents.values()), return_exceptions=True)
+        self._agents.clear()
+        self._tasks.clear()

@@ -1,0 +1,28 @@
+"""What the operator is told at start."""
+
+from dataclasses import dataclass, field
+
+from ergon.kube.builders import GatewaySettings, ServerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one operator process. `watch_namespaces`: only models in these; empty: all."""
+
+    identity: str = "ergon"
+    watch_namespaces: tuple[str, ...] = ()
+    gateway: GatewaySettings | None = None
+    hint_zones: bool = False
+    allow_private_addresses: bool = False
+    api_server_addresses: tuple[str, ...] = ()
+    servers: ServerSettings = field(default_factory=ServerSettings)
+
+    @property
+    def operator_namespace(self) -> str:
+        """The namespace of the operator and its servers."""
+        return self.servers.namespace
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long a replica that left traffic must be without a request before it is unloaded: one connection age and 10 s."""
+        return self.servers.connection_age_seconds + 10.0

@@ -1,0 +1,122 @@
+"""Puts the engine together from its adapters, for as long as this process leads."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ergon.api.quantities import quantity_bytes
+from ergon.engine.actions import Executor
+from ergon.engine.cache import Cache, PodRecord
+from ergon.engine.fleet import Planner
+from ergon.engine.jobs import Effects
+from ergon.engine.loop import Engine, now_text
+from ergon.engine.models import ModelWriter
+from ergon.engine.pools import PoolWriter
+from ergon.engine.secrets import SourceResolver
+from ergon.engine.server import ServerAgent
+from ergon.engine.servers import Servers
+from ergon.engine.settings import Settings
+from ergon.fleet.types import ModelKey, ServerKey
+from ergon.kube.builders.server import GRPC_PORT
+from ergon.kube.client import KubeClient
+from ergon.kube.events import EventRecorder
+from ergon.kube.keys import KeyMaterial
+from ergon.reconcile.observed import IndexState
+from ergon.store.client import ModelStore
+from ergon.telemetry.metrics import Metrics
+from ergon.triton.client import TritonServer
+from ergon.triton.configuration import InstanceKind
+
+log = logging.getLogger("ergon.engine")
+
+STORE_PORT = 5572
+_KINDS = {"cpu": InstanceKind.CPU, "gpu": InstanceKind.GPU}
+
+
+class Leader:
+    """The engine with everything it works through. `may_act(seconds)`: whether the Lease outlives a call that long."""
+
+    def __init__(
+        self, client: KubeClient, cache: Cache, settings: Settings, metrics: Metrics, may_act: Callable[[float], bool]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._cache = cache
+        self._metrics = metrics
+        self._servers = Servers(cache, self._connect)
+        planner = Planner(cache, self._servers, settings.operator_namespace)
+        self._events = EventRecorder(client, settings.identity)
+        self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
+        self._pools = PoolWriter(client, cache, settings.servers, now_text)
+        effects = Effects(
+            resolve=SourceResolver(client, settings).resolve,
+            may_act=may_act,
+            changed=lambda key: cache.wake(models=[key]),
+            observe=metrics.observe_phase,
+            instance_kind=self._instance_kind,
+        )
+        executor = Executor(self._servers, effects)
+        self._engine = Engine(
+            client, cache, settings, planner, self._servers, executor, self._models, self._pools, metrics.observe_phase
+        )
+
+    async def run(self) -> None:
+        """Lead until cancelled."""
+        telling = asyncio.create_task(self._events.run(), name="events")
+        try:
+            await self._engine.run()
+        finally:
+            telling.cancel()
+
+    async def close(self) -> None:
+        """Stop writing; what is loaded stays loaded."""
+        await self._models.queue.close()
+        await self._pools.queue.close()
+        await self._servers.close()
+        await self._events.flush()
+
+    def refresh_metrics(self) -> None:
+        """Bring the gauges up to date."""
+        agents = list(self._servers.all())
+        self._metrics.queue_depth.labels("models").set(self._models.queue.depth)
+        self._metrics.queue_depth.labels("pools").set(self._pools.queue.depth)
+        self._metrics.jobs.set(sum(facts.job is not None for agent in agents for facts in agent.facts.values()))
+        for pool in self._cache.pools:
+            self._metrics.servers.labels(pool).set(sum(agent.answering for agent in agents if agent.key.pool == pool))
+        self._metrics.models.labels("known").set(len(self._cache.models))
+        loaded = {key for agent in agents for key, facts in agent.facts.items() if facts.index is IndexState.READY}
+        self._metrics.models.labels("loaded").set(len(loaded))
+
+    def _look_again(self, key: ModelKey, at_seconds: float) -> None:
+        self._engine.look_again(key, at_seconds)
+
+    def _instance_kind(self, pool: str) -> InstanceKind:
+        record = self._cache.pools.get(pool)
+        return (
+            _KINDS.get(record.pool.accelerator_class, InstanceKind.MODEL)
+            if record is not None and record.pool
+            else InstanceKind.CPU
+        )
+
+    def _connect(self, pod: PodRecord, zone: str, keys: KeyMaterial) -> ServerAgent:
+        record = self._cache.pools.get(pod.key.pool)
+        disk = quantity_bytes(record.spec.disk) if record is not None and record.spec is not None else 0
+        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+        return ServerAgent(
+            pod=pod,
+            zone=zone,
+            triton=TritonServer(f"{host}:{GRPC_PORT}", keys.admin_key, read_seconds=3.0),
+            store=ModelStore(f"{host}:{STORE_PORT}", keys.store_user, keys.store_password, keys.certificate),
+            disk_bytes=disk,
+            wake=lambda models: self._cache.wake(models=models),
+            answers_changed=self._answers_changed,
+        )
+
+    def _answers_changed(self, key: ServerKey) -> None:
+        agent = self._servers.agent(key)
+        planned = [model for model, record in self._cache.models.items() if self._stands_there(record.status, key)]
+        self._cache.wake(models=[*(agent.facts if agent is not None else ()), *planned], pools=[key.pool])
+
+    @staticmethod
+    def _stands_there(status: dict[str, object], key: ServerKey) -> bool:
+        placements = status.get("placements")
+        return isinstance(placements, list) and any(p["pool"] == key.pool and p["server"] == key.ordinal for p in placements)
