@@ -33,7 +33,6 @@ VALUES: dict[str, Values] = {
             "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
             "egress": {"enabled": True, "apiServerPorts": [6443], "extra": [{"ports": [{"port": 4317}]}]},
         },
-        "operator": {"prometheusURL": "http://prometheus.monitoring:9090"},
     },
     "everything": {
         "replicas": 3,
@@ -49,7 +48,8 @@ VALUES: dict[str, Values] = {
             "burst": 200,
             "allowPrivateAddresses": True,
             "storeImage": "registry.example.com/rclone:1.75",
-            "prometheusURL": "https://prometheus.example.com/api",
+            "connectionAgeSeconds": 30,
+            "hintZones": True,
         },
         "gateway": {"enabled": True},
         "sourceSecretNamespaces": ["team-a"],

@@ -123,26 +123,23 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--qps=100",
         "--burst=200",
         "--store-image=registry.example.com/rclone:1.75",
+        "--connection-age=30",
+        "--hint-zones",
         "--allow-private-addresses",
-        "--prometheus-url=https://prometheus.example.com/api",
         "--gateway=ergon-gateway/ergon",
-        "--source-secret-namespace=team-a",
         "--log-level=info",
     ]
 
 
 def test_nothing_private_is_reached_by_default() -> None:
     (container,) = operator_pod(render())["spec"]["containers"]
-    assert not [arg for arg in container["args"] if re.match("--(allow|gateway|watch|source|prometheus)", arg)]
+    assert not [arg for arg in container["args"] if re.match("--(allow|gateway|watch)", arg)]
 
 
-def test_egress_names_prometheus_port() -> None:
+def test_a_closed_network_leaves_what_the_operator_needs() -> None:
     (policy,) = of_kind(render(VALUES["closed-network"]), "NetworkPolicy")
     ports = [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
-    assert ports == [53, 53, 6443, 8000, 8001, 8002, 5572, 9090, 4317]
-    https = {**VALUES["closed-network"], "operator": {"prometheusURL": "https://prometheus.example.com/x"}}
-    (policy,) = of_kind(render(https), "NetworkPolicy")
-    assert policy["spec"]["egress"][3]["ports"][0]["port"] == 443
+    assert ports == [53, 53, 6443, 8000, 8001, 8002, 5572, 4317]
 
 
 def test_names_fit_where_a_release_is_called_something_else() -> None:

@@ -47,9 +47,8 @@ def test_namespaced_the_cluster_shows_pools_budgets_and_namespaces_only() -> Non
         (resource, verb) for role in cluster for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]
     }
     read = {(resource, verb) for resource in ("acceleratorpools", "energybudgets", "namespaces") for verb in READ}
-    own = {("acceleratorpools", "patch"), ("acceleratorpools/finalizers", "update")}
-    status = {(f"{kind}/status", verb) for kind in ("acceleratorpools", "energybudgets") for verb in ("get", "patch")}
-    assert granted == read | own | status
+    finalizer = {("acceleratorpools", "patch")}
+    assert granted == read | finalizer | {("acceleratorpools/status", "patch"), ("energybudgets/status", "patch")}
 
 
 def test_namespaced_each_namespace_has_a_role() -> None:

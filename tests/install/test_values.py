@@ -55,7 +55,7 @@ OPEN = {".pools[].spec", ".pools[].spec.accelerator", ".extraEnv[]", ".resources
         ({"operator": {"logFormat": "xml"}}, "at '/operator/logFormat': value must be one of 'json', 'text'"),
         ({"image": {"digest": "latest"}}, "at '/image/digest'"),
         ({"watchNamespaces": ["Team A"]}, "at '/watchNamespaces/0'"),
-        ({"operator": {"prometheusURL": "prometheus:9090"}}, "at '/operator/prometheusURL'"),
+        ({"operator": {"connectionAgeSeconds": 0}}, "at '/operator/connectionAgeSeconds': minimum: got 0, want 1"),
         ({"gateway": {"enabled": True, "name": ""}}, "at '/gateway/name'"),
         ({"pools": [{"name": "a"}]}, "at '/pools/0': missing property 'spec'"),
         ({"pools": [{"name": "A", "spec": POOL}]}, "at '/pools/0/name'"),

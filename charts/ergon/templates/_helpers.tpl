@@ -68,16 +68,13 @@ subjects:
 - apiGroups: [ergon.dev]
   resources: [specializedmodels]
   verbs: [get, list, watch]
-# Write: what the operator says of a model, and ownership of what it makes for it
+# Write: what the operator says of a model, and what it is reached by. Services and routes go with the model that owns them
 - apiGroups: [ergon.dev]
   resources: [specializedmodels/status]
-  verbs: [get, patch]
-- apiGroups: [ergon.dev]
-  resources: [specializedmodels/finalizers]
-  verbs: [update]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch, create, patch, delete]
@@ -89,7 +86,7 @@ subjects:
 {{- if .Values.gateway.enabled }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes, grpcroutes]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 {{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
