@@ -83,7 +83,7 @@ class ModelStore:
         return _size(await self._volume("operations/size", fs=self._models)).total_bytes
 
     async def size(self, source: Source) -> Size:
-        """Files and bytes to fetch, as told by the source. Raises SourceNotFound, SourceInvalid, AccessDenied, …"""
+        """Files and bytes to fetch, as told by the source. Raises SourceNotFound, SourceInvalid, AccessDenied and others."""
         remote = await self._remote(source)
         size = _size(await self._source(source, "operations/size", fs=remote, _config=_READING, _filter=_NO_MARKERS))
         if size.files == 0:

@@ -47,7 +47,8 @@ class ModelStatistics:
     """Counts of one model since it was loaded, summed over its versions; a hot reload starts them at 0.
 
     `success_count` and `failure_count` are requests; `inference_count` is rows. `queue_ns` and `request_ns` are summed over
-    successful requests, `failure_ns` over failed ones. `last_inference_ms` is milliseconds since the epoch by the server's clock, 0 before the first one.
+    successful requests, `failure_ns` over failed ones. `last_inference_ms` is milliseconds since the epoch by the server's
+    clock, 0 before the first one.
     """
 
     name: str
@@ -63,7 +64,7 @@ class ModelStatistics:
 
     @property
     def busy_ns(self) -> int:
-        """Nanoseconds inside the backend, each execution once, summed over instances. Failing executions are not in it."""
+        """Nanoseconds inside the backend, each execution once, summed over instances; executions that raised are in it."""
         return sum(batch.compute_infer_ns for batch in self.batches)
 
 
