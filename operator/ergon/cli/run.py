@@ -21,10 +21,10 @@ def run(
     namespace: Annotated[
         str, typer.Option(envvar="ERGON_NAMESPACE", help="The operator's namespace: its servers and its Lease are there.")
     ] = "ergon-system",
-    watch_namespaces: Annotated[
-        str,
-        typer.Option(envvar="ERGON_WATCH_NAMESPACES", help="Serve models of these namespaces only, comma-separated; empty: all."),
-    ] = "",
+    watch_namespace: Annotated[
+        list[str] | None,
+        typer.Option(envvar="ERGON_WATCH_NAMESPACES", help="Serve models of this namespace only; may be repeated. Default: all."),
+    ] = None,
     gateway: Annotated[
         str,
         typer.Option(
