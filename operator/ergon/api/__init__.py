@@ -1,4 +1,4 @@
-"""The kinds people write: AcceleratorPool, SpecializedModel and EnergyBudget as pydantic models, their CRDs, quantities and conditions.
+"""The kinds people write as pydantic models: AcceleratorPool, SpecializedModel, EnergyBudget; CRDs, quantities, conditions.
 
 In: plain dicts of a custom resource. Out: validated values, CRD documents. No I/O.
 """

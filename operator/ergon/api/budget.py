@@ -4,11 +4,32 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ergon.api.rules import Rule
 from ergon.api.types import Conditions, LabelSelector, Spec
 
 
 class Limits(Spec):
     """What the scope may use; at least one of the three."""
+
+    rules = (
+        Rule(
+            "has(self.watts) || has(self.kilowattHours) || has(self.carbonGrams)",
+            lambda self: (self.watts, self.kilowatt_hours, self.carbon_grams) != (None, None, None),
+            "at least one of watts, kilowattHours and carbonGrams is needed",
+        ),
+        Rule(
+            "has(self.window) || !(has(self.kilowattHours) || has(self.carbonGrams))",
+            lambda self: self.window is not None or (self.kilowatt_hours is None and self.carbon_grams is None),
+            "kilowattHours and carbonGrams need a window: Hour, Day, Week or Month",
+            "window",
+        ),
+        Rule(
+            "!has(self.window) || has(self.kilowattHours) || has(self.carbonGrams)",
+            lambda self: self.window is None or self.kilowatt_hours is not None or self.carbon_grams is not None,
+            "a window is for kilowattHours and carbonGrams; watts hold at every moment",
+            "window",
+        ),
+    )
 
     watts: Annotated[float, Field(gt=0, le=1e9)] | None = Field(default=None, description="Watts, as a mean over 60 s.")
     kilowatt_hours: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
@@ -18,7 +39,9 @@ class Limits(Spec):
         default=None, description="Grams of CO2 in a window; needs window."
     )
     window: Literal["Hour", "Day", "Week", "Month"] | None = Field(default=None, description="Calendar window of the limits.")
-    time_zone: Annotated[str, Field(max_length=64)] = Field(default="UTC", description="IANA time zone of the window.")
+    time_zone: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")] = Field(
+        default="UTC", description="IANA time zone of the window."
+    )
 
 
 class EnergyBudgetSpec(Spec):

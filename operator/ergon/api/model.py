@@ -1,9 +1,11 @@
 """SpecializedModel: a named capability with one task, served under one stable name."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ergon.api.rules import Rule
 from ergon.api.types import AcceleratorClass, Conditions, Duration, FreeForm, LabelSelector, Name, Quantity, Spec
 
 
@@ -20,6 +22,15 @@ class Slo(Spec):
 class Autoscaling(Spec):
     """Between how many replicas the model may be scaled."""
 
+    rules = (
+        Rule(
+            "!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+            lambda self: self.max_replicas is None or self.min_replicas <= self.max_replicas,
+            "maxReplicas is below minReplicas",
+            "maxReplicas",
+        ),
+    )
+
     min_replicas: Annotated[int, Field(ge=0, le=10000)] = Field(default=1, description="Replicas that run always.")
     max_replicas: Annotated[int, Field(ge=1, le=10000)] | None = Field(
         default=None, description="Replicas that may run at most; absent: no limit."
@@ -30,19 +41,59 @@ class Autoscaling(Spec):
 class Source(Spec):
     """Where a variant's Triton model directory lies. Content behind a URI is immutable: new content is a new revision."""
 
+    rules = (
+        Rule(
+            "!self.uri.startsWith('file:') || self.uri.startsWith('file:///')",
+            lambda self: not self.uri.startswith("file:") or self.uri.startswith("file:///"),
+            "a file URI is file:///path, which means /sources/path of the pool",
+            "uri",
+        ),
+        Rule(
+            "!self.uri.startsWith('file:') || !(self.uri + '/').contains('/../')",
+            lambda self: not self.uri.startswith("file:") or "/../" not in self.uri + "/",
+            "a file URI may not contain '..'",
+            "uri",
+        ),
+        Rule(
+            "!self.uri.startsWith('file:') || !has(self.secretName)",
+            lambda self: not self.uri.startswith("file:") or self.secret_name is None,
+            "a file URI takes no credentials",
+            "secretName",
+        ),
+        Rule(
+            "!self.uri.matches('^[a-z0-9]+://[^/]*@')",
+            lambda self: re.match(r"^[a-z0-9]+://[^/]*@", self.uri) is None,
+            "credentials do not belong in a URI: put them into a Secret and name it in secretName",
+            "uri",
+        ),
+    )
+
     uri: Annotated[str, Field(min_length=8, max_length=1024, pattern=r"^(s3|gs|az|https?|file)://\S+$")] = Field(
         description="A Triton model directory: s3://, gs://, az://, http(s):// or file:// (under the pool's /sources)."
     )
     revision: Annotated[str, Field(max_length=128)] = Field(
         default="", description="Changes when the content changes: a new revision is fetched and loaded."
     )
-    secret_name: Annotated[str, Field(max_length=253)] | None = Field(
+    secret_name: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")] | None = Field(
         default=None, description="Secret of type ergon.dev/source in the model's namespace with the store's credentials."
     )
 
 
 class Profile(Spec):
     """One operating point, measured with the variant alone on one server."""
+
+    rules = (
+        Rule(
+            "has(self.product) || has(self.accelerator)",
+            lambda self: self.product is not None or self.accelerator is not None,
+            "a profile says where it was measured: product or accelerator",
+        ),
+        Rule(
+            "has(self.requestsPerSecond) || has(self.tokensPerSecond)",
+            lambda self: self.requests_per_second is not None or self.tokens_per_second is not None,
+            "a profile says what it delivers: requestsPerSecond or tokensPerSecond",
+        ),
+    )
 
     product: Annotated[str, Field(max_length=63)] | None = Field(
         default=None, description="The pool's product this was measured on; then the class is not looked at."
@@ -121,13 +172,10 @@ class SpecializedModelSpec(Spec):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> "SpecializedModelSpec":
+    def _variants_have_own_names(self) -> "SpecializedModelSpec":
         names = [variant.name for variant in self.variants]
         if len(set(names)) != len(names):
-            raise ValueError("spec.variants: two variants have one name")
-        scaling = self.autoscaling
-        if scaling.max_replicas is not None and scaling.max_replicas < scaling.min_replicas:
-            raise ValueError("spec.autoscaling: maxReplicas is below minReplicas")
+            raise ValueError("variants: two of them have one name")
         return self
 
 
@@ -159,9 +207,9 @@ class Alternative(Spec):
 class ColdStart(Spec):
     """How long the last replica took from being placed to being ready, in seconds."""
 
-    fetch_seconds: float = Field(default=0, description="Fetching its files.")
-    load_seconds: float = Field(default=0, description="Loading it in Triton.")
-    total_seconds: float = Field(default=0, description="From placed to ready.")
+    fetch_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds spent on fetching its files.")
+    load_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds spent on loading it in Triton.")
+    total_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds from placed to ready.")
 
 
 class SpecializedModelStatus(Spec):

@@ -4,19 +4,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ergon.api.rules import Rule, Transition
 from ergon.api.types import AcceleratorClass, Conditions, Duration, FreeForm, LabelSelector, Quantity, Spec
 
+_RESOURCE_PATTERN = r"^(none|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)$"
 DEFAULT_RESOURCE_NAMES = {"gpu": "nvidia.com/gpu", "tpu": "google.com/tpu", "cpu": "none"}
 
 
 class Accelerator(Spec):
     """What one server of the pool runs on."""
 
+    rules = (
+        Rule(
+            "self.class != 'npu' || has(self.resourceName)",
+            lambda self: self.class_ != "npu" or self.resource_name is not None,
+            "resourceName is required for npu: the extended resource of its device plugin",
+            "resourceName",
+        ),
+    )
+
     class_: AcceleratorClass = Field(alias="class", description="Kind of accelerator: gpu, tpu, npu or cpu.")
     product: Annotated[str, Field(max_length=63)] | None = Field(
         default=None, description="Product name, such as NVIDIA-L4; profiles may name it for their operating points."
     )
-    resource_name: Annotated[str, Field(max_length=253)] | None = Field(
+    resource_name: Annotated[str, Field(max_length=253, pattern=_RESOURCE_PATTERN)] | None = Field(
         default=None,
         description=(
             "Extended resource a server asks for. Defaults: nvidia.com/gpu for gpu, google.com/tpu for tpu, none for cpu; "
@@ -35,23 +46,30 @@ class Accelerator(Spec):
 class ServerCount(Spec):
     """How many servers a pool may run."""
 
+    rules = (Rule("self.min <= self.max", lambda self: self.min <= self.max, "min is above max", "min"),)
+
     min: Annotated[int, Field(ge=0, le=10000)] = Field(default=0, description="Servers that run always.")
     max: Annotated[int, Field(ge=0, le=10000)] = Field(description="Servers that may run at most.")
+
+
+Backend = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9_]+$")]
 
 
 class Triton(Spec):
     """How Triton Inference Server is started."""
 
-    image: Annotated[str, Field(max_length=512)] = Field(
+    image: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         default="nvcr.io/nvidia/tritonserver:26.10-py3", description="Image of Triton Inference Server."
     )
-    backends: Annotated[list[Annotated[str, Field(max_length=63)]], Field(max_length=32)] = Field(
+    backends: Annotated[list[Backend], Field(max_length=32)] = Field(
         default_factory=list,
         description="Backends the image holds; empty means any.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     args: Annotated[list[Annotated[str, Field(max_length=1024)]], Field(max_length=64)] = Field(
-        default_factory=list, description="Further arguments of tritonserver, after Ergon's own."
+        default_factory=list,
+        description="Further arguments of tritonserver, after Ergon's own.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 
@@ -63,6 +81,15 @@ class PrometheusQuery(Spec):
 
 class Power(Spec):
     """What the pool's servers draw, all in watts at one boundary (wall or board)."""
+
+    rules = (
+        Rule(
+            "!has(self.source) || self.source != 'Prometheus' || has(self.prometheus)",
+            lambda self: self.source != "Prometheus" or self.prometheus is not None,
+            "source Prometheus needs prometheus.query",
+            "prometheus",
+        ),
+    )
 
     host_watts: Annotated[float, Field(ge=0, le=1e6)] = Field(
         default=0, description="Watts of the rest of a node that is on, accelerators not counted."
@@ -91,6 +118,21 @@ class Carbon(Spec):
 
 class AcceleratorPoolSpec(Spec):
     """What a person says of a pool."""
+
+    rules = (
+        Rule(
+            "self.accelerator.class != 'tpu' || has(self.maxModels)",
+            lambda self: self.accelerator.class_ != "tpu" or self.max_models is not None,
+            "maxModels is required for tpu: only so many processes can open its chips",
+            "maxModels",
+        ),
+    )
+    transitions = (
+        Transition(
+            "self.accelerator.class == oldSelf.accelerator.class",
+            "accelerator.class cannot be changed: make a new pool and delete this one",
+        ),
+    )
 
     accelerator: Accelerator = Field(description="The accelerator of one server.")
     memory: Quantity = Field(description="Memory that models may use on one server.")

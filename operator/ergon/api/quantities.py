@@ -3,10 +3,12 @@
 Sources: `resource.Quantity` of k8s.io/apimachinery for sizes, Go's `time.ParseDuration` for durations (the part people use).
 """
 
+import math
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?([eE][0-9]+|m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?([eE][0-9]{1,2}|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+LARGEST_QUANTITY = 2**63 - 1
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 
 _MULTIPLIERS = {
@@ -17,11 +19,13 @@ _MULTIPLIERS = {
     "G": Decimal(10) ** 9,
     "T": Decimal(10) ** 12,
     "P": Decimal(10) ** 15,
+    "E": Decimal(10) ** 18,
     "Ki": Decimal(2) ** 10,
     "Mi": Decimal(2) ** 20,
     "Gi": Decimal(2) ** 30,
     "Ti": Decimal(2) ** 40,
     "Pi": Decimal(2) ** 50,
+    "Ei": Decimal(2) ** 60,
 }
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -30,23 +34,18 @@ _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 def quantity_bytes(text: str | int) -> int:
     """The number of bytes a Kubernetes quantity stands for, rounded up. Raises ValueError naming the text."""
     text = str(text).strip()
-    if not re.match(QUANTITY_PATTERN, text):
+    if not re.fullmatch(QUANTITY_PATTERN, text):
         raise ValueError(f"{text!r} is not a quantity; write a number with a unit such as 600Mi or 2Gi")
-    suffix = re.search(r"[A-Za-z]*$", text)
-    unit = suffix.group(0) if suffix else ""
-    try:
-        if unit in _MULTIPLIERS:
-            value = Decimal(text[: len(text) - len(unit)]) * _MULTIPLIERS[unit]
-        else:
-            value = Decimal(text)
-        return int(value.to_integral_value(rounding="ROUND_CEILING"))
-    except (InvalidOperation, OverflowError, ValueError) as error:
-        raise ValueError(f"{text!r} is not a quantity") from error
+    number = text.rstrip("imkKMGTPE")
+    value = Decimal(number) * _MULTIPLIERS[text[len(number) :]]
+    if value > LARGEST_QUANTITY:
+        raise ValueError(f"{text!r} is too large; at most 2^63 - 1 is possible")
+    return math.ceil(value)
 
 
 def duration_seconds(text: str) -> float:
     """The seconds in a duration such as `200ms`, `10m` or `1h30m`. Raises ValueError naming the text."""
-    if not re.match(DURATION_PATTERN, text):
+    if not re.fullmatch(DURATION_PATTERN, text):
         raise ValueError(f"{text!r} is not a duration; write a number with a unit such as 200ms, 10s, 5m or 1h30m")
     return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text)))
 

@@ -1,11 +1,22 @@
 """What every kind shares: the base of spec objects, bounded strings, selectors and conditions."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ergon.api.quantities import DURATION_PATTERN, QUANTITY_PATTERN, duration_seconds, quantity_bytes
+from ergon.api.rules import Rule, Transition
 
 GROUP = "ergon.dev"
 VERSION = "v1alpha1"
@@ -17,6 +28,23 @@ class Spec(BaseModel):
     """Base of everything a person writes: camelCase in YAML, unknown fields of newer schemas ignored, frozen."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    transitions: ClassVar[tuple[Transition, ...]] = ()
+
+    @model_validator(mode="after")
+    def _keep_rules(self) -> Self:
+        for rule in type(self).rules:
+            if not rule.holds(self):
+                raise ValueError(rule.message)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        validations = [rule.validation() for rule in cls.rules] + [rule.validation() for rule in cls.transitions]
+        if validations:
+            schema["x-kubernetes-validations"] = validations
+        return schema
 
 
 def _checked_quantity(text: str) -> str:
@@ -35,11 +63,11 @@ def _text_of_number(value: Any) -> Any:
 
 Quantity = Annotated[
     str,
+    Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-kubernetes-int-or-string": True}),
     BeforeValidator(_text_of_number),
     AfterValidator(_checked_quantity),
-    Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
-Duration = Annotated[str, AfterValidator(_checked_duration), Field(max_length=24, pattern=DURATION_PATTERN)]
+Duration = Annotated[str, Field(max_length=24, pattern=DURATION_PATTERN), AfterValidator(_checked_duration)]
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 AcceleratorClass = Literal["gpu", "tpu", "npu", "cpu"]
 FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
@@ -47,6 +75,15 @@ FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-pres
 
 class SelectorRequirement(Spec):
     """One expression of a label selector."""
+
+    rules = (
+        Rule(
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+            lambda self: (self.operator in ("In", "NotIn")) == bool(self.values),
+            "In and NotIn need values; Exists and DoesNotExist take none",
+            "values",
+        ),
+    )
 
     key: Annotated[str, Field(max_length=317, description="Label key the requirement is about.")]
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label's value is judged.")
@@ -57,6 +94,8 @@ class SelectorRequirement(Spec):
 
 class LabelSelector(Spec):
     """A Kubernetes label selector; the empty one selects everything."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
 
     match_labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)] = Field(
         default_factory=dict, description="Labels that must have exactly these values."
