@@ -44,7 +44,7 @@ test-cluster: install ## Tests against a real API server, Triton and rclone, in 
 	@scripts/test-cluster
 
 demo: install ## The main job on a local cluster: models from kubectl apply to answered requests
-	@scripts/demo
+	@CLUSTER=$(CLUSTER) python examples/demo/demo.py
 
 demo-down: install ## Remove what the demo made (the cache of downloads stays)
 	@ergon local down --name $(CLUSTER)
