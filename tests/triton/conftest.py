@@ -1,24 +1,18 @@
 """Real tritonservers for the tests of this room."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.triton.server import KEY, Server
 
 from ergon.triton import TritonServer
+from tests.triton.environment import environment
+from tests.triton.server import KEY, Server
 
 
 @pytest.fixture(scope="session")
 def triton_environment() -> Path:
-    """A venv with nvidia-pytriton and what the example models import: ERGON_TRITON_ENV, else the local cluster's."""
-    named = os.environ.get("ERGON_TRITON_ENV")
-    if named:
-        return Path(named)
-    from ergon.local import triton_env
-
-    return triton_env.ensure() / "venv"
+    return environment()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.triton.server import CONFIG, DOUBLE, KEY, Server, free_ports
 
 from ergon.triton import (
     ConfigurationInvalid,
@@ -21,6 +20,7 @@ from ergon.triton import (
     TritonServer,
     WrongKey,
 )
+from tests.triton.server import CONFIG, DOUBLE, KEY, Server, free_ports
 
 pytestmark = pytest.mark.cluster
 

@@ -12,22 +12,21 @@ from typing import Any
 from ergon.store.errors import (
     CommandFailed,
     JobLost,
-    SourceInvalid,
-    SourceNotAllowed,
     SourceNotFound,
     StoreError,
     is_missing,
     source_error,
     volume_error,
 )
-from ergon.store.layout import INCOMING, MARKER, TRASH, Listing, entry_file, read_listing, require_model_directory
+from ergon.store.layout import INCOMING, MARKER, TRASH, Listing, read_listing, require_model_directory
+from ergon.store.local_sources import remote_of
 from ergon.store.observed import FetchJob, FetchProgress, Size
 from ergon.store.remote_control import CommandRefused, RemoteControl
 from ergon.store.sources import Source
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,199}")
-_SHOWN_LINKS = 3
+_LOOKS = 3
 # One listing of a bucket tells times and hashes; without this rclone asks once more for each object. A hash decides, not a time.
 _READING = {"UseServerModTime": True, "CheckSum": True, "LowLevelRetries": 3, "ConnectTimeout": "10s", "Timeout": "60s"}
 # A source's own markers would lie about what was fetched.
@@ -150,7 +149,7 @@ class ModelStore:
         """
         config = await self.read_config(incoming_id, incoming=True)
         entries = await self._fetched(incoming_id)
-        require_model_directory(entries, entry_file(config or "") if backend == "python" else None)
+        require_model_directory(entries, backend, config or "")
 
     async def read_config(self, name: str, *, incoming: bool = False) -> str | None:
         """The text of a model's config.pbtxt, or of a fetched one's when `incoming`; None when it has none."""
@@ -202,8 +201,25 @@ class ModelStore:
             await self._purge(TRASH, name)
 
     async def _listing(self) -> Listing:
-        answer = await self._volume(
+        """rclone reads directory by directory: a rename in between shows as one that is gone or lacks its marker. Look again."""
+        for _ in range(_LOOKS - 1):
+            try:
+                listing = await self._listed()
+            except CommandRefused as error:
+                if not is_missing(error.text):
+                    raise volume_error(error.text) from None
+            else:
+                if None not in listing.models.values():
+                    return listing
+        try:
+            return await self._listed()
+        except CommandRefused as error:
+            raise volume_error(error.text) from None
+
+    async def _listed(self) -> Listing:
+        answer = await self._control.call(
             "operations/list",
+            self._seconds,
             fs=self._models,
             remote="",
             opt={"recurse": True, "dirsOnly": True, "noModTime": True},
@@ -253,49 +269,10 @@ class ModelStore:
             await asyncio.sleep(0.05)
 
     async def _remote(self, source: Source) -> dict[str, str]:
-        """rclone's options for a source. A `file` source is first walked: each step and everything below must be no link."""
-        if source.remote is not None:
-            return dict(source.remote)
-        await self._refuse_links_on_the_way(source)
-        remote = {"type": "local", "_root": f"{self._sources}/{source.path}", "copy_links": "false"}
-        await self._refuse_links_below(source, remote)
-        return remote
-
-    async def _refuse_links_on_the_way(self, source: Source) -> None:
         try:
-            await self._control.call("operations/list", self._seconds, fs=self._sources, remote="", _config={"MaxDepth": 1})
-        except CommandRefused:
-            raise SourceNotAllowed(
-                f"{source.uri}: this pool takes no file sources; its template must mount a volume at {self._sources} "
-                "into the container store"
-            ) from None
-        segments = source.path.split("/")
-        for depth in range(1, len(segments) + 1):
-            path = "/".join(segments[:depth])
-            answer = await self._source(source, "operations/stat", fs=self._sources, remote=path)
-            item = answer["item"]
-            if item is None:
-                raise SourceNotFound(f"{source.uri}: {self._sources}/{path} is not there")
-            if not item["IsDir"]:
-                raise SourceInvalid(
-                    f"{source.uri}: {self._sources}/{path} is a file or a symbolic link; name the model's directory"
-                )
-
-    async def _refuse_links_below(self, source: Source, remote: dict[str, str]) -> None:
-        answer = await self._source(
-            source,
-            "operations/list",
-            fs=remote | {"links": "true"},  # shows each link as a file of this suffix
-            remote="",
-            opt={"recurse": True, "filesOnly": True, "noModTime": True, "noMimeType": True},
-            _filter={"IncludeRule": ["*.rclonelink"]},
-        )
-        links = [str(entry["Path"]).removesuffix(".rclonelink") for entry in answer["list"] or ()]
-        if links:
-            more = f" and {len(links) - _SHOWN_LINKS} more" if len(links) > _SHOWN_LINKS else ""
-            raise SourceInvalid(
-                f"{source.uri}: symbolic links are not followed ({', '.join(links[:_SHOWN_LINKS])}{more}); copy the files there"
-            )
+            return await remote_of(self._control, source, self._sources, self._seconds)
+        except CommandRefused as error:
+            raise self._source_error(source, error.text) from None
 
     async def _fetched(self, incoming_id: str) -> dict[str, bool]:
         """What was fetched, two levels deep: True for directories."""

@@ -43,13 +43,13 @@ def _note(revisions: dict[str, str | None], name: str, below: list[str]) -> None
         revisions[name] = below[0].removeprefix(MARKER)
 
 
-def entry_file(config_pbtxt: str) -> str:
+def _entry_file(config_pbtxt: str) -> str:
     """The file that a Python model starts from, by its config.pbtxt."""
     named = re.search(r'^\s*default_model_filename\s*:\s*"([^"]+)"', config_pbtxt, re.MULTILINE)
     return named[1] if named else "model.py"
 
 
-def require_model_directory(entries: Mapping[str, bool], entry_file: str | None) -> None:
+def require_model_directory(entries: Mapping[str, bool], backend: str, config_pbtxt: str) -> None:
     """Raise ModelDirectoryInvalid unless `entries` (paths two levels deep, True for directories) are a Triton model directory."""
     if entries.get("config.pbtxt") is not False:
         raise ModelDirectoryInvalid(
@@ -59,9 +59,11 @@ def require_model_directory(entries: Mapping[str, bool], entry_file: str | None)
     versions = sorted((path for path, is_directory in entries.items() if is_directory and _VERSION.fullmatch(path)), key=int)
     if not versions:
         raise ModelDirectoryInvalid("the source has no version directory; put the model's files into a directory named 1")
+    if backend == "ensemble":
+        return  # its version directory is empty by design
     newest = versions[-1]
     content = {path.split("/", 1)[1] for path in entries if path.startswith(f"{newest}/")}
     if not content:
         raise ModelDirectoryInvalid(f"the source's version directory {newest} is empty")
-    if entry_file is not None and entry_file not in content:
+    if backend == "python" and (entry_file := _entry_file(config_pbtxt)) not in content:
         raise ModelDirectoryInvalid(f"the source's version directory {newest} has no {entry_file}")
