@@ -121,6 +121,24 @@ class TestFetching:
         assert isinstance(error, FetchFailed)
         assert "1 files differ from the source after the fetch, first 1/left-over" in str(error)
 
+    async def test_rclone_knows_every_option_that_a_source_sets(self, store: ModelStore) -> None:
+        """The others cannot be reached from here; a misspelt option would leave rclone at its default, the node's identity."""
+        known = {
+            backend["Name"]: {option["Name"] for option in backend["Options"]}
+            for backend in (await store._control.call("config/providers", 10))["providers"]
+        }
+        secrets = {
+            "s3": {"access_key_id": "a", "secret_access_key": "b", "session_token": "c", "endpoint": "https://e", "region": "r"},
+            "gs": {"service_account_credentials": "{}"},
+            "az": {"account": "a", "key": "b", "sas_url": "https://e"},
+            "https": {"user": "a", "pass": "b"},
+        }
+        for scheme, secret in secrets.items():
+            for given in (secret, {"account": "a"} if scheme == "az" else None):
+                remote = dict(source_of(f"{scheme}://models/x", given).remote or {})
+                remote.pop("_root")
+                assert remote.keys() <= known[remote.pop("type")]
+
 
 class TestSourcesThatFail:
     async def test_wrong_keys(self, store: ModelStore, s3: Rclone) -> None:
