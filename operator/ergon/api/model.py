@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ergon.api.rules import Rule
-from ergon.api.types import AcceleratorClass, Conditions, Duration, FreeForm, LabelSelector, Name, Quantity, Spec
+from ergon.api.types import AcceleratorClass, Conditions, Distinct, Duration, FreeForm, LabelSelector, Name, Quantity, Spec
 
 
 class Slo(Spec):
@@ -120,7 +120,7 @@ class Variant(Spec):
     """One way to run the model: a build for a backend and certain accelerator classes."""
 
     name: Name = Field(description="Name of the variant, unique in the model.")
-    accelerators: Annotated[list[AcceleratorClass], Field(min_length=1, max_length=4)] = Field(
+    accelerators: Annotated[list[AcceleratorClass], Field(min_length=1, max_length=4), Distinct] = Field(
         description="Classes of accelerator it runs on.", json_schema_extra={"x-kubernetes-list-type": "set"}
     )
     backend: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9_]+$")] = Field(

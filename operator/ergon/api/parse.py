@@ -47,7 +47,7 @@ def parse_budget(obj: Any) -> EnergyBudgetSpec | InvalidObject:
 def _parse(obj: Any, kind: str, spec_type: type[_SPEC], name_length: int) -> _SPEC | InvalidObject:
     metadata = obj.get("metadata") if isinstance(obj, dict) else None
     metadata = metadata if isinstance(metadata, dict) else {}
-    namespace, name = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
+    namespace, name = _text(metadata.get("namespace")), _text(metadata.get("name"))
     problem = _name_problem(name, name_length, strict=kind != "EnergyBudget")
     if problem:
         return InvalidObject(kind, namespace, name, "metadata.name", f"metadata.name: {problem}")
@@ -60,6 +60,10 @@ def _parse(obj: Any, kind: str, spec_type: type[_SPEC], name_length: int) -> _SP
     shown = [f"{field}: {sentence}" for field, sentence in problems[:_SHOWN]]
     more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     return InvalidObject(kind, namespace, name, problems[0][0], "; ".join([*shown, *more])[:1024])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _name_problem(name: str, length: int, *, strict: bool) -> str:
@@ -89,5 +93,5 @@ def _sentence(item: Any) -> str:
         case "value_error":
             return str(item["msg"]).removeprefix("Value error, ")
         case _:
-            text = str(item["msg"])
+            text = re.sub(r"^(Input|String|List|Dictionary|Value) should", "must", str(item["msg"]))
             return text[:1].lower() + text[1:]

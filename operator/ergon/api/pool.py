@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ergon.api.rules import Rule, Transition
-from ergon.api.types import AcceleratorClass, Conditions, Duration, FreeForm, LabelSelector, Quantity, Spec
+from ergon.api.types import AcceleratorClass, Conditions, Distinct, Duration, FreeForm, LabelSelector, Quantity, Spec
 
 _RESOURCE_PATTERN = r"^(none|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)$"
 DEFAULT_RESOURCE_NAMES = {"gpu": "nvidia.com/gpu", "tpu": "google.com/tpu", "cpu": "none"}
@@ -61,7 +61,7 @@ class Triton(Spec):
     image: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         default="nvcr.io/nvidia/tritonserver:26.10-py3", description="Image of Triton Inference Server."
     )
-    backends: Annotated[list[Backend], Field(max_length=32)] = Field(
+    backends: Annotated[list[Backend], Field(max_length=32), Distinct] = Field(
         default_factory=list,
         description="Backends the image holds; empty means any.",
         json_schema_extra={"x-kubernetes-list-type": "set"},

@@ -31,6 +31,12 @@ class Spec(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
     transitions: ClassVar[tuple[Transition, ...]] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        """As the API server reads it: a null is dropped, so that the default applies."""
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
         for rule in type(self).rules:
@@ -47,30 +53,37 @@ class Spec(BaseModel):
         return schema
 
 
-def _checked_quantity(text: str) -> str:
-    quantity_bytes(text)
-    return text
+def _quantity(value: Any) -> Any:
+    """Text of a quantity, judged here for the better message: the pattern is there for the schema."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str):
+        quantity_bytes(value)
+    return value
 
 
-def _checked_duration(text: str) -> str:
-    duration_seconds(text)
-    return text
+def _duration(value: Any) -> Any:
+    if isinstance(value, str):
+        duration_seconds(value)
+    return value
 
 
-def _text_of_number(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _distinct(items: list[Any]) -> list[Any]:
+    if len(set(items)) != len(items):
+        raise ValueError("an item is there twice")
+    return items
 
 
 Quantity = Annotated[
     str,
     Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-kubernetes-int-or-string": True}),
-    BeforeValidator(_text_of_number),
-    AfterValidator(_checked_quantity),
+    BeforeValidator(_quantity),
 ]
-Duration = Annotated[str, Field(max_length=24, pattern=DURATION_PATTERN), AfterValidator(_checked_duration)]
+Duration = Annotated[str, Field(max_length=24, pattern=DURATION_PATTERN), BeforeValidator(_duration)]
+Distinct = AfterValidator(_distinct)
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 AcceleratorClass = Literal["gpu", "tpu", "npu", "cpu"]
-FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+FreeForm = Annotated[dict[str, Any], Field(max_length=64, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 
 class SelectorRequirement(Spec):
