@@ -8,14 +8,14 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ergon.edge.watch import EVERYWHERE, OWN_NAMESPACE, ROUTES, Watched, watch
 from ergon.engine.cache import Cache
 from ergon.engine.settings import Settings
 from ergon.engine.setup import Leader
 from ergon.kube.client import KubeClient
-from ergon.kube.errors import KubeError
+from ergon.kube.errors import KubeError, NotFound
 from ergon.kube.lease import LeaderElection
 from ergon.telemetry.health import HealthServer
 from ergon.telemetry.metrics import Metrics
@@ -23,10 +23,15 @@ from ergon.telemetry.metrics import Metrics
 log = logging.getLogger("ergon.process")
 
 RESYNC_SECONDS = 600.0
+GATEWAY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 _API_VERSION = {
     watched.kind: f"{watched.group}/{watched.version}".lstrip("/") for watched in (*EVERYWHERE, *ROUTES, *OWN_NAMESPACE)
 }
+
+
+class GatewayAppeared(Exception):
+    """The Gateway API can be watched now."""
 
 
 @dataclass
@@ -82,9 +87,10 @@ class Process:
         self._state = "reading the cluster"
         self.metrics.leading.set(1)
         began = asyncio.get_running_loop().time()
-        kinds = (*EVERYWHERE, *(ROUTES if self.settings.gateway else ()))
+        settings = await self._with_gateway_if_there()
+        kinds = (*EVERYWHERE, *(ROUTES if settings.gateway else ()))
         await self._prime((*kinds, *OWN_NAMESPACE))
-        leader = self._leader = Leader(self.client, self._cache, self.settings, self.metrics, may_act)
+        leader = self._leader = Leader(self.client, self._cache, settings, self.metrics, may_act)
         took = asyncio.get_running_loop().time() - began
         log.info("leading: %d models and %d pools read in %.2f s", len(self._cache.models), len(self._cache.pools), took)
         self._state = ""
@@ -98,6 +104,8 @@ class Process:
             ),
         ]
         stopped = asyncio.create_task(stop.wait())
+        if settings is not self.settings:
+            watches.append(asyncio.create_task(self._await_gateway(), name="the wait for the Gateway API"))
         ends: set[asyncio.Task[object]] = {engine, stopped, *watches, *({lost} if lost is not None else ())}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         code = self._why(engine, watches, lost, stop)
@@ -106,6 +114,8 @@ class Process:
         for task in (engine, resync, stopped):
             task.cancel()
         await leader.close()
+        for task in watches[2:]:
+            task.cancel()
         await asyncio.wait(watches, timeout=STOP_SECONDS)
         return code
 
@@ -125,6 +135,32 @@ class Process:
                 return 1
         log.info("stopping: what is loaded stays loaded")
         return 0
+
+    async def _with_gateway_if_there(self) -> Settings:
+        """The settings, without the Gateway where its API is not installed: models are served all the same."""
+        if self.settings.gateway is None or await self._gateway_is_there():
+            return self.settings
+        log.warning("the Gateway API is not installed, so models get no routes; this is looked at again every minute")
+        return replace(self.settings, gateway=None)
+
+    async def _gateway_is_there(self) -> bool:
+        try:
+            for watched in ROUTES:
+                for namespace in self._namespaces(watched):
+                    await self.client.list_all(
+                        _API_VERSION[watched.kind], watched.kind, namespace, label_selector=watched.selector
+                    )
+        except NotFound:
+            return False
+        except KubeError:
+            return True
+        return True
+
+    async def _await_gateway(self) -> None:
+        """Until the Gateway API is installed: then a new start takes it in."""
+        while not await self._gateway_is_there():  # noqa: ASYNC110 - no event tells of a new kind
+            await asyncio.sleep(GATEWAY_SECONDS)
+        raise GatewayAppeared("the Gateway API was installed")
 
     async def _prime(self, kinds: tuple[Watched, ...]) -> None:
         """Read everything once before anything is decided; waits as long as the API server needs."""

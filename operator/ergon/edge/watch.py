@@ -115,7 +115,9 @@ async def watch(
     stop: asyncio.Event,
 ) -> None:
     """Run kopf until `stop`. Returns, or raises, when kopf gives up: then the process ends and is started anew."""
+    identity: Any = "ergon"  # given, since kopf else asks for the user's name, and a container's user has none
     await kopf.operator(
+        identity=identity,
         registry=registry(cache, kinds, seen),
         settings=settings(kinds),
         standalone=True,
