@@ -60,8 +60,8 @@ def run(
     ] = True,
     address: Annotated[str, typer.Option(envvar="ERGON_ADDRESS", help="Address of /livez, /readyz and /metrics.")] = "0.0.0.0",
     port: Annotated[int, typer.Option(envvar="ERGON_PORT", help="Port of /livez, /readyz and /metrics.")] = 8080,
-    qps: Annotated[float, typer.Option(envvar="ERGON_QPS", min=1, help="Calls a second to the API server, sustained.")] = 300,
-    burst: Annotated[int, typer.Option(envvar="ERGON_BURST", min=1, help="Calls to the API server at once.")] = 600,
+    qps: Annotated[float, typer.Option(envvar="ERGON_QPS", min=1, help="Calls a second to the API server, sustained.")] = 600,
+    burst: Annotated[int, typer.Option(envvar="ERGON_BURST", min=1, help="Calls to the API server at once.")] = 1200,
     log_format: Annotated[str, typer.Option(envvar="ERGON_LOG_FORMAT", help="json or text.")] = "json",
     log_level: Annotated[str, typer.Option(envvar="ERGON_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
 ) -> None:

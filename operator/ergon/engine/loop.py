@@ -22,7 +22,7 @@ from ergon.kube.builders import template_hash
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import KubeError, NotFound
 from ergon.reconcile.decide import DrainPolicy, decide
-from ergon.reconcile.observed import ModelView
+from ergon.reconcile.observed import ModelView, ServerView
 from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status, refused_pool
 from ergon.reconcile.status import Fact, model_status
 
@@ -31,6 +31,8 @@ log = logging.getLogger("ergon.engine")
 IDLE_WINDOW_SECONDS = 0.02
 LONGEST_WINDOW_SECONDS = 0.25
 POOL_CHECK_SECONDS = 10.0
+SETTLING_SECONDS = 10.0
+"""After a start: how long a server may take to be read before its models' statuses say that it does not answer."""
 
 
 class Engine:
@@ -60,10 +62,13 @@ class Engine:
         self._timers: list[tuple[float, ModelKey]] = []
         self._timer_of: dict[ModelKey, float] = {}
         self._pools_checked_at = 0.0
+        self._started_at = 0.0
+        self._server_views: list[ServerView] = []
 
     async def run(self) -> None:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
         loop = asyncio.get_running_loop()
+        self._started_at = loop.time()
         self._cache.wake(models=self._cache.models, pools=self._cache.pools, budgets=self._cache.budgets, plan=True)
         while True:
             await self._wait(loop)
@@ -115,6 +120,7 @@ class Engine:
 
     async def _decide_models(self) -> None:
         dirty, self._cache.dirty_models = self._cache.dirty_models, set()
+        self._server_views = self._servers.views()
         for count, key in enumerate(sorted(dirty)):
             if count % 50 == 49:
                 await asyncio.sleep(0)
@@ -136,9 +142,19 @@ class Engine:
             self._models.forget(key)
             self._servers.forget(key)
             return
+        if self._too_early(view, now):
+            self._models.wish(key, Wish(decision.endpoints))
+            self.look_again(key, self._started_at + SETTLING_SECONDS)
+            return
         facts, body = model_status(view, decision)
         self._models.wish(
             key, Wish(decision.endpoints, facts, body, serve=view.refusal is None or view.refusal.reason != "NameTaken")
+        )
+
+    def _too_early(self, view: ModelView, now: float) -> bool:
+        """Whether, just after a start, a server of the model is yet to be read: until then its status is left as it stands."""
+        return now - self._started_at < SETTLING_SECONDS and any(
+            s.pod_ready and not s.deleting and not s.synced for s in view.servers
         )
 
     def _view(self, key: ModelKey, record: ModelRecord | None) -> ModelView:
@@ -148,7 +164,7 @@ class Engine:
         refusal = record.refusal or self._models.refusal(key) if record is not None else None
         kept = self._models.kept_pod_uids(key)
         interesting = {replica.server for replica in planned}
-        servers = tuple(agent.view() for agent in self._servers.all() if agent.key in interesting or agent.pod.uid in kept)
+        servers = tuple(server for server in self._server_views if server.key in interesting or server.pod_uid in kept)
         return ModelView(
             model=record.model if record is not None else None,
             planned=planned,

@@ -26,14 +26,19 @@ STATUS_SECONDS = 1.0
 """Between two writes of one model's status, unless its Ready changes."""
 
 
+_PASSING = {"Planning", "Queued", "Downloading", "Loading", "WaitingForServer", "NotPlaced", "NotLoaded"}
+"""Reasons of Ready=False that pass by themselves: the status shows them, no event does."""
+
+
 @dataclass(slots=True)
 class Wish:
-    """What should stand in the API server for a model."""
+    """What should stand in the API server for a model. Without facts the status is left as it is."""
 
     endpoints: tuple[ServerView, ...] = ()
     facts: list[Fact] = field(default_factory=list)
     body: Object = field(default_factory=dict)
     serve: bool = True
+    placed: bool = False
 
 
 class ModelWriter:
@@ -105,10 +110,12 @@ class ModelWriter:
             builders.Endpoint(s.pod_name, s.pod_uid, s.ip, self._settings.operator_namespace, s.node, s.zone)
             for s in wish.endpoints
         ]
-        children = [
-            builders.model_service(namespace, name, owner),
-            *builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=self._settings.hint_zones),
-        ]
+        held = self._cache.children.get(record.key, {})
+        if not (wish.placed or wish.endpoints or held):
+            return []  # what stands nowhere needs no name, and 10,000 such models would cost 20,000 writes
+        children = [builders.model_service(namespace, name, owner)]
+        if wish.endpoints or any(kind == "EndpointSlice" for kind, _ in held):
+            children += builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=self._settings.hint_zones)
         if (gateway := self._settings.gateway) is not None:
             children += [
                 builders.http_route(namespace, name, gateway, owner),
@@ -129,7 +136,7 @@ class ModelWriter:
         if record is None or wish is None:
             return
         try:
-            if wish.serve and await self._own_service(record, wish):
+            if wish.serve and (children := self._children(record, wish)) and await self._own_service(record, children[0]):
                 await self._sync_children(record, wish)
             await self._sync_status(record, wish)
         except NotFound:
@@ -138,10 +145,9 @@ class ModelWriter:
             if key.namespace not in self._cache.terminating:
                 raise error
 
-    async def _own_service(self, record: ModelRecord, wish: Wish) -> bool:
+    async def _own_service(self, record: ModelRecord, service: Object) -> bool:
         """Make sure that the Service of the model's name is ours. False where somebody else has it."""
         key = record.key
-        service = self._children(record, wish)[0]
         held = self._cache.children.get(key, {}).get(("Service", key.name))
         if held is None:
             try:
@@ -193,6 +199,8 @@ class ModelWriter:
         """The status as it should be, with the times of the present one where nothing changed."""
         now = self._now_text()
         previous = record.status
+        if not wish.facts:
+            return previous
         status = {
             **wish.body,
             "observedGeneration": record.generation,
@@ -231,14 +239,9 @@ class ModelWriter:
         before, after = _ready(record.status), _ready(status)
         if after is None or before == after:
             return
-        normal = after[0] != "False" or after[1] in (
-            "Downloading",
-            "Loading",
-            "WaitingForServer",
-            "Queued",
-            "NotPlaced",
-            "NotLoaded",
-        )
+        if after[0] != "True" and after[1] in _PASSING:
+            return
+        normal = after[0] == "True"
         message = next(c["message"] for c in status["conditions"] if c["type"] == "Ready")
         self._events.record(
             {

@@ -8,7 +8,7 @@ from ergon.engine.cache import Cache, PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
 from ergon.kube.keys import KeyMaterial
-from ergon.reconcile.observed import ColdStart, IndexState
+from ergon.reconcile.observed import ColdStart, IndexState, ServerView
 
 log = logging.getLogger("ergon.servers")
 Connect = Callable[[PodRecord, str, KeyMaterial], ServerAgent]
@@ -34,6 +34,19 @@ class Servers:
     def agent(self, key: ServerKey) -> ServerAgent | None:
         """The agent of a server, if its pod can be reached."""
         return self._agents.get(key)
+
+    def views(self) -> list[ServerView]:
+        """Every server that has a pod; one that cannot be reached yet is seen as its pod says, and not as read."""
+        seen = [agent.view() for agent in self._agents.values()]
+        for key, pod in self._cache.pods.items():
+            if key not in self._agents:
+                zone = self._cache.nodes[pod.node].zone if pod.node in self._cache.nodes else ""
+                seen.append(
+                    ServerView(
+                        key, pod.name, pod.uid, pod.ip, pod.node, zone, pod.ready, pod.deleting, synced=False, answering=False
+                    )
+                )
+        return seen
 
     def holding(self, key: ModelKey) -> list[ServerAgent]:
         """Agents whose server has anything of the model."""
