@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ Name = Annotated[str, typer.Option("--name", help="Which cluster; several can ru
 
 def main() -> None:
     """Run the command line; what is wrong is one line, not a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(standalone_mode=True)
     except LocalError as error:
@@ -70,9 +72,7 @@ def env(name: Name = "local") -> None:
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def exec(
-    context: typer.Context, name: Name = "local"
-) -> None:
+def exec(context: typer.Context, name: Name = "local") -> None:
     """Run a command inside the cluster's network, where Service names and pod addresses work: `exec -- curl …`."""
     layout = Layout.of(name)
     record = lifecycle.running(layout)

@@ -31,6 +31,8 @@ def build(folder: Path, progress: Progress) -> None:
     go = find_go() or _install_go(progress)
     version = re.search(r"k8s\.io/kubernetes v(\S+)", (_SOURCE / "go.mod").read_text())
     assert version is not None
+    for left in folder.glob(".build-*"):
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
         source = Path(scratch) / "source"
         shutil.copytree(_SOURCE, source)
