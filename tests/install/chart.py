@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from scripts.tools import find_tool
+from scripts.helm import find_helm
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "ergon"
@@ -76,33 +76,33 @@ VALUES: dict[str, Values] = {
 @functools.cache
 def helm() -> str:
     """The helm that is tested with."""
-    return str(find_tool("helm"))
+    return str(find_helm())
 
 
-def run_helm(*args: str, values: Values | None = None) -> subprocess.CompletedProcess[str]:
+def run_helm(*args: str, values: Values | None = None, namespace: str = NAMESPACE) -> subprocess.CompletedProcess[str]:
     """One helm command on the chart, with values; it may fail."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values or {}, file)
         file.flush()
-        command = [helm(), *args, "--namespace", NAMESPACE, "--values", file.name]
+        command = [helm(), *args, "--namespace", namespace, "--values", file.name]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def render_text(values: Values | None = None) -> str:
+def render_text(values: Values | None = None, namespace: str = NAMESPACE) -> str:
     """The chart's manifest for these values, as helm prints it."""
-    done = run_helm("template", "ergon", str(CHART), values=values)
+    done = run_helm("template", "ergon", str(CHART), values=values, namespace=namespace)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @functools.cache
-def _rendered(values_text: str) -> str:
-    return render_text(yaml.safe_load(values_text))
+def _rendered(values_text: str, namespace: str) -> str:
+    return render_text(yaml.safe_load(values_text), namespace)
 
 
-def render(values: Values | None = None) -> list[Object]:
+def render(values: Values | None = None, namespace: str = NAMESPACE) -> list[Object]:
     """The chart's objects for these values, rendered once a run."""
-    return [document for document in yaml.safe_load_all(_rendered(yaml.safe_dump(values))) if document]
+    return [document for document in yaml.safe_load_all(_rendered(yaml.safe_dump(values), namespace)) if document]
 
 
 def of_kind(objects: list[Object], *kinds: str) -> list[Object]:

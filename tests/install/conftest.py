@@ -1,5 +1,8 @@
 """The chart rendered by real helm, and kubectl against a real API server."""
 
+import subprocess
+from typing import Any, Protocol
+
 import pytest
 from tests.install.chart import VALUES, Object, render
 
@@ -8,3 +11,20 @@ from tests.install.chart import VALUES, Object, render
 def rendered(request: pytest.FixtureRequest) -> list[Object]:
     """The chart's objects, once for every set of values."""
     return render(VALUES[request.param])
+
+
+class Kubectl(Protocol):
+    """kubectl against the test's cluster: its result, whatever it is."""
+
+    def __call__(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: Any) -> Kubectl:
+    """kubectl with the cluster's admin account."""
+
+    def run(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), *args]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+
+    return run

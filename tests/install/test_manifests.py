@@ -14,7 +14,7 @@ def kustomize(path: str) -> list[Object]:
 
 
 def test_manifests_are_what_the_chart_renders() -> None:
-    script = ROOT / "scripts" / "render_manifests.py"
+    script = ROOT / "scripts" / "render-manifests"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
