@@ -143,13 +143,12 @@ class Engine:
             self._servers.forget(key)
             return
         if self._too_early(view, now):
-            self._models.wish(key, Wish(decision.endpoints))
+            self._models.wish(key, Wish(decision.endpoints, placed=bool(view.planned)))
             self.look_again(key, self._started_at + SETTLING_SECONDS)
             return
         facts, body = model_status(view, decision)
-        self._models.wish(
-            key, Wish(decision.endpoints, facts, body, serve=view.refusal is None or view.refusal.reason != "NameTaken")
-        )
+        serve = view.refusal is None or view.refusal.reason != "NameTaken"
+        self._models.wish(key, Wish(decision.endpoints, facts, body, serve=serve, placed=bool(view.planned)))
 
     def _too_early(self, view: ModelView, now: float) -> bool:
         """Whether, just after a start, a server of the model is yet to be read: until then its status is left as it stands."""

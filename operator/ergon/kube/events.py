@@ -107,7 +107,7 @@ class EventRecorder:
                 self._queue.put_nowait(series)
                 series.queued = True
             except asyncio.QueueFull:
-                log.warning("event %s of %s is not written: too many wait", reason, metadata["name"])
+                log.debug("event %s of %s is not written: too many wait", reason, metadata["name"])
 
     def _started(
         self, key: tuple[str, ...], regarding: Object, kind: str, reason: str, message: str, action: str, moment: datetime
