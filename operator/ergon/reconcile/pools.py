@@ -1,0 +1,126 @@
+"""The story of one pool: how many servers, which pods are given up, and what its status says."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ergon.api.quantities import format_bytes
+from ergon.fleet.types import Pool
+from ergon.reconcile.observed import Refusal
+from ergon.reconcile.status import Fact
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod of the pool. `outdated`: its template is not the pool's; `condemned`: why it must be replaced."""
+
+    ordinal: int
+    uid: str
+    name: str
+    ready: bool
+    deleting: bool
+    cordoned: bool
+    outdated: bool
+    condemned: str
+    holds_models: bool
+    unscheduled_seconds: float
+    node_lost: bool
+    problem: str
+
+    @property
+    def leaving(self) -> str:
+        """Why the pod is to be emptied and replaced; empty where it is not."""
+        if self.condemned:
+            return self.condemned
+        if self.cordoned:
+            return "its node is cordoned"
+        return "the pool's template changed" if self.outdated else ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """All that is decided from for one pool. `planned_servers` None: there is no plan yet."""
+
+    pool: Pool
+    planned_servers: int | None
+    highest_held: int
+    pods: tuple[PodView, ...]
+    running: int
+    models_placed: int
+    used_bytes: int
+    template_refused: str = ""
+
+
+UNSCHEDULED_SECONDS = 60.0
+ROLLING_AT_ONCE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDecision:
+    """`servers`: pods to run; `give_up`: pods to delete now; `unavailable`: ordinals the next plan goes round."""
+
+    servers: int
+    give_up: tuple[PodView, ...]
+    unavailable: frozenset[int]
+    release: bool
+
+
+def decide_pool(view: PoolView) -> PoolDecision:
+    """A pool shrinks only past servers that hold nothing; a leaving pod is emptied first, then given up, one at a time."""
+    wanted = view.running if view.planned_servers is None else view.planned_servers
+    servers = max(wanted, view.highest_held + 1) if not view.pool.deleting else view.highest_held + 1
+    servers = min(servers, max(view.pool.servers_max, view.highest_held + 1))
+    leaving = sorted(
+        (pod for pod in view.pods if pod.leaving and not pod.deleting), key=lambda pod: (not pod.condemned, pod.ordinal)
+    )
+    cordoned = [pod for pod in leaving if pod.cordoned or pod.condemned]
+    rolling = [pod for pod in leaving if pod not in cordoned]
+    emptying = cordoned + rolling[: max(0, ROLLING_AT_ONCE - len(cordoned))]
+    give_up = tuple(pod for pod in emptying if not pod.holds_models)
+    unavailable = {pod.ordinal for pod in emptying}
+    unavailable |= {pod.ordinal for pod in view.pods if pod.deleting or pod.node_lost}
+    unavailable |= {pod.ordinal for pod in view.pods if pod.unscheduled_seconds > UNSCHEDULED_SECONDS}
+    release = view.pool.deleting and view.highest_held < 0
+    return PoolDecision(servers, give_up, frozenset(unavailable), release)
+
+
+def pool_status(view: PoolView, decision: PoolDecision) -> tuple[list[Fact], dict[str, Any]]:
+    """The pool's conditions and figures, without times."""
+    ready = sum(pod.ready and not pod.deleting for pod in view.pods)
+    body = {
+        "servers": {"desired": decision.servers, "ready": ready},
+        "models": view.models_placed,
+        "memory": {
+            "allocatable": format_bytes(view.pool.memory_bytes * decision.servers).replace(" ", ""),
+            "used": format_bytes(view.used_bytes).replace(" ", ""),
+        },
+    }
+    return [_accepted(view), _ready(view, decision, ready)], body
+
+
+def refused_pool(refusal: Refusal) -> list[Fact]:
+    """The conditions of a pool that cannot be understood."""
+    return [
+        Fact("Accepted", False, refusal.reason, refusal.message),
+        Fact("Ready", False, "NotAccepted", "servers are left as they are"),
+    ]
+
+
+def _accepted(view: PoolView) -> Fact:
+    if view.template_refused:
+        return Fact("Accepted", False, "TemplateInvalid", view.template_refused[:1024])
+    return Fact("Accepted", True, "Accepted")
+
+
+def _ready(view: PoolView, decision: PoolDecision, ready: int) -> Fact:
+    if view.pool.deleting:
+        return Fact("Ready", False, "Deleting", f"{view.models_placed} replicas are still on it")
+    leaving = next((pod for pod in view.pods if pod.leaving and pod.holds_models), None)
+    if ready >= decision.servers:
+        note = f"server {leaving.ordinal} is being emptied: {leaving.leaving}" if leaving is not None else ""
+        return Fact("Ready", True, "Ready", note or f"{ready} servers are ready")
+    problem = next((pod for pod in view.pods if pod.problem), None)
+    if problem is not None:
+        scheduled = problem.unscheduled_seconds <= 0
+        reason = "ServersFailing" if scheduled else "PodUnschedulable"
+        return Fact("Ready", False, reason, f"server {problem.ordinal}: {problem.problem}"[:1024])
+    return Fact("Ready", False, "ServersPending", f"{ready} of {decision.servers} servers are ready")
