@@ -1,6 +1,7 @@
 """What is installed, judged by a real API server: its schemas, its Pod Security admission, its authorizer."""
 
 import copy
+import json
 import subprocess
 from collections.abc import Iterator
 
@@ -76,11 +77,17 @@ def test_the_operators_pod_meets_the_restricted_standard(ready: Kubectl) -> None
 
 def can(kubectl: Kubectl, account: str, verb: str, resource: str, namespace: str = "", name: str = "") -> bool:
     """Whether the authorizer lets an account do it. `resource` is plural.group, with `/status` for the subresource."""
-    plural, _, subresource = resource.partition("/")
-    where = ["--namespace", namespace] if namespace else ["--all-namespaces"]
-    what = [f"{plural}/{name}" if name else plural, *([f"--subresource={subresource}"] if subresource else [])]
-    done = kubectl("auth", "can-i", verb, *what, *where, f"--as={account}", "--quiet")
-    return done.returncode == 0
+    path, _, subresource = resource.partition("/")
+    plural, _, group = path.partition(".")
+    wish = {"verb": verb, "group": group, "resource": plural, "subresource": subresource, "namespace": namespace, "name": name}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": account, "groups": ["system:serviceaccounts", "system:authenticated"], "resourceAttributes": wish},
+    }
+    done = kubectl("create", "--filename=-", "--output=json", stdin=dump([review]))
+    assert done.returncode == 0, done.stderr
+    return bool(json.loads(done.stdout)["status"]["allowed"])
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +227,10 @@ def limited(ready: Kubectl) -> Iterator[Kubectl]:
     """The example policy in force, and a namespace that allows priority 300 and four replicas."""
     labels = {"ergon.dev/max-priority": "300", "ergon.dev/max-min-replicas": "4"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "install-limits", "labels": labels}}
-    objects = [namespace, *documents("examples/policy.yaml")]
+    policy, binding = documents("examples/policy.yaml")
+    # Here only, since other tests share the cluster.
+    only = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "install-limits"}}}
+    objects = [namespace, policy, {**binding, "spec": {**binding["spec"], "matchResources": only}}]
     done = ready("apply", "--server-side", "--filename=-", stdin=dump(objects))
     assert done.returncode == 0, done.stderr
     # A policy takes effect when the server has read it, which nothing reports: ask until it refuses.
