@@ -23,10 +23,13 @@ def create(folder: Path) -> None:
 
 
 def install(folder: Path, arguments: list[str]) -> None:
-    """Install into an environment from the package index that the person has configured."""
+    """Install into an environment from the package index that the person has configured.
+
+    Byte code is compiled now: pods see the environment read-only and would compile it at every start.
+    """
     uv = shutil.which("uv")
     python = str(folder / "bin" / "python")
-    command = [uv, "pip", "install", "--quiet", "--python", python] if uv else [python, "-m", "pip", "install", "--quiet"]
+    command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python] if uv else [python, "-m", "pip", "install", "--quiet"]
     _run([*command, *arguments])
 
 

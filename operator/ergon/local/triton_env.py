@@ -22,6 +22,8 @@ _HERE = Path(__file__).parent
 _REQUIREMENTS = _HERE / "requirements-triton.txt"
 _MODELS = _HERE / "requirements-models.txt"
 _KEPT = 2
+_LAYOUT = 2
+"""Counted up when the way in which an environment is laid out changes."""
 _CHECK_SECONDS = 20.0
 
 
@@ -83,7 +85,7 @@ def _stub(folder: Path) -> Path:
 
 def _digest() -> str:
     """What an environment depends on: its requirements and the Python it is made from."""
-    digest = hashlib.sha256(f"{sys.base_prefix} {sys.version_info[:3]}".encode())
+    digest = hashlib.sha256(f"{_LAYOUT} {sys.base_prefix} {sys.version_info[:3]}".encode())
     for file in (_REQUIREMENTS, _MODELS):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
