@@ -68,6 +68,22 @@ class TestFetching:
         assert await store.used_bytes() == 23
         assert await store.free_bytes() > 0
 
+    async def test_a_path_may_hold_what_rclone_gives_a_meaning(self, store: ModelStore, sources: Sources, s3: Rclone) -> None:
+        sources.add("a b/c'd,e=f:g{h}/ü")
+        source = source_of("s3://models/a%20b/c'd,e=f:g%7Bh%7D/%C3%BC", secret_for(s3))
+        assert (await fetched(store, source, "t.odd-1")).error is None
+        await store.validate("t.odd-1", "python")
+
+    async def test_the_same_place_can_be_fetched_into_again_after_publishing(
+        self, store: ModelStore, sources: Sources, s3: Rclone
+    ) -> None:
+        sources.add("again")
+        source = source_of("s3://models/again", secret_for(s3))
+        for _ in range(2):
+            assert (await fetched(store, source, "t.again-1")).files_done == 2
+            await store.publish("t.again-1", "t.again", "1")
+        assert await store.list_models() == {"t.again": "1"}
+
     async def test_a_public_bucket_needs_no_keys(self, store: ModelStore, sources: Sources) -> None:
         sources.add("public")
         source = source_of("s3://models/public", {"endpoint": f"http://127.0.0.1:{sources.serve_s3(anonymous=True).port}"})
