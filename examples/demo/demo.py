@@ -25,7 +25,7 @@ SNIPPET = "def area(radius: float) -> float:\n    import math\n    return math.p
 GERMAN = "Der Zug nach Hamburg hat heute leider zwanzig Minuten Verspätung."
 QUESTION = "In one short sentence: why is the sky blue?"
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 class DemoFailed(Exception):
@@ -237,7 +237,7 @@ def main() -> int:
         found = wait_ready()
         answers = ask_all()
         console.print()
-        console.print(kubectl("get", "ap,sm", "-A", quiet=True))
+        console.print(kubectl("get", "ap,sm", "-A", quiet=True), soft_wrap=True)
         show_models(found)
         show_answers(answers)
         show_energy(found)
