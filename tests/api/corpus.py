@@ -13,7 +13,7 @@ ABSENT = object()
 POOL: Object = {
     "apiVersion": "ergon.dev/v1alpha1",
     "kind": "AcceleratorPool",
-    "metadata": {"name": "l4"},
+    "metadata": {"name": "golden-l4"},
     "spec": {
         "accelerator": {"class": "gpu", "product": "NVIDIA-L4"},
         "memory": "22Gi",
@@ -24,7 +24,7 @@ POOL: Object = {
 MODEL: Object = {
     "apiVersion": "ergon.dev/v1alpha1",
     "kind": "SpecializedModel",
-    "metadata": {"name": "ner", "namespace": "default"},
+    "metadata": {"name": "golden-ner", "namespace": "default"},
     "spec": {
         "task": "entity-extraction",
         "slo": {"latency": "200ms"},
@@ -45,7 +45,7 @@ MODEL: Object = {
 BUDGET: Object = {
     "apiVersion": "ergon.dev/v1alpha1",
     "kind": "EnergyBudget",
-    "metadata": {"name": "site"},
+    "metadata": {"name": "golden-site"},
     "spec": {"limits": {"kilowattHours": 12.5, "window": "Day"}},
 }
 

@@ -49,7 +49,7 @@ class EnergyBudgetSpec(Spec):
 
     pools: LabelSelector | None = Field(default=None, description="Pools in scope; absent: all.")
     namespaces: LabelSelector | None = Field(default=None, description="Namespaces in scope; absent: all.")
-    limits: Limits = Field(description="What the scope may use.")
+    limits: Limits = Field(description="What the scope may use; at least one of watts, kilowattHours and carbonGrams.")
     enforcement: Literal["Enforce", "Observe"] = Field(default="Enforce", description="Hold the limit, or only report.")
     shed_below_priority: Annotated[int, Field(ge=0, le=1001)] = Field(
         default=0, description="Models of a lower priority may be shed to hold the limit."

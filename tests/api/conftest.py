@@ -1,0 +1,23 @@
+"""A client of the real API server that knows Ergon's kinds, and a namespace to work in."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ergon.kube.client import KubeClient
+from tests.kube.cluster import Cluster, connected, install_kinds, new_namespace
+
+
+@pytest.fixture
+async def kube(cluster: Cluster) -> AsyncIterator[KubeClient]:
+    """A client with the cluster's admin account, and Ergon's kinds installed."""
+    async for client in connected(cluster):
+        await install_kinds(client)
+        yield client
+
+
+@pytest.fixture
+async def namespace(kube: KubeClient) -> AsyncIterator[str]:
+    """A namespace of the test's own."""
+    async for name in new_namespace(kube):
+        yield name
