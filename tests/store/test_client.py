@@ -145,12 +145,12 @@ class TestFetching:
         }
         secrets = {
             "s3": {"access_key_id": "a", "secret_access_key": "b", "session_token": "c", "endpoint": "https://e", "region": "r"},
-            "gs": {"service_account_credentials": "{}"},
-            "az": {"account": "a", "key": "b", "sas_url": "https://e"},
+            "gs": {"service_account_credentials": '{"type": "service_account"}'},
+            "az": {"account": "acme", "key": "b", "sas_url": "https://e"},
             "https": {"user": "a", "pass": "b"},
         }
         for scheme, secret in secrets.items():
-            for given in (secret, {"account": "a"} if scheme == "az" else None):
+            for given in (secret, {"account": "acme"} if scheme == "az" else None):
                 remote = dict(source_of(f"{scheme}://models/x", given).remote or {})
                 remote.pop("_root")
                 assert remote.keys() <= known[remote.pop("type")]

@@ -1,5 +1,7 @@
 """What a source may say, and that nothing written becomes a path, a flag or an identity that is not its owner's."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +102,10 @@ def test_a_file_is_a_path_below_the_sources() -> None:
         ("https://example.org/x", {"headers": "a,b"}, "a https source takes user, pass"),
         ("s3://models/x", {"access_key_id": "a"}, "needs both access_key_id and secret_access_key"),
         ("az://models/x", None, "az needs a Secret"),
+        ("s3://models/x", KEYS | {"region": "x@169.254.169.254/"}, "the Secret's region is not one"),
+        ("az://models/x", {"account": "169.254.169.254/", "key": "k"}, "the Secret's account is not one"),
+        ("gs://models/x", {"service_account_credentials": "{"}, "is not the JSON key file of a service account"),
+        ("gs://models/x", {"service_account_credentials": '{"type": "external_account"}'}, "is not the JSON key file"),
         ("ftp://example.org/x", None, "a source begins with one of s3://"),
         ("models/x", None, "a source begins with one of s3://"),
         (":local:/etc", None, "a source begins with one of s3://"),
@@ -200,6 +206,9 @@ def test_addresses_of_the_node_the_cloud_and_the_api_server_are_refused(host: st
         parsed(f"https://{host}/models")
     with pytest.raises(SourceNotAllowed):
         parsed("s3://models/x", KEYS | {"endpoint": f"http://{host}:9000"})
+    key = json.dumps({"type": "service_account", "token_uri": f"http://{host}/token"})
+    with pytest.raises(SourceNotAllowed):
+        parsed("gs://models/x", {"service_account_credentials": key})
     with pytest.raises(SourceNotAllowed):
         parsed("az://models/x", {"sas_url": f"https://{host}/models?sig=x"})
     assert parsed(f"https://{host}/models", allow_private_addresses=True).remote is not None

@@ -5,6 +5,7 @@ allow-lists, and every remote is a map of named options in which the node's own 
 """
 
 import base64
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ _SECRET_KEYS = {
 # What stands in these may be shown; everything else in a Secret may not.
 _SHOWN_KEYS = {"endpoint", "region", "account", "user"}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
+# Both become part of a host name.
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _PATH_CHARACTERS = 1024
 
 
@@ -143,6 +147,7 @@ def _s3(source: _Written) -> dict[str, str]:
     remote = {"type": "s3", "_root": _bucket_root(source, "bucket"), "env_auth": "false", "provider": "AWS"}
     if bool(secret.get("access_key_id")) != bool(secret.get("secret_access_key")):
         source.invalid("the Secret needs both access_key_id and secret_access_key, or neither for anonymous access")
+    _check_word(source, "region", _REGION)
     if endpoint := secret.get("endpoint"):
         _check_endpoint(source, endpoint, "endpoint")
         remote |= {"provider": "Other", "force_path_style": "true"}
@@ -152,12 +157,15 @@ def _s3(source: _Written) -> dict[str, str]:
 def _gs(source: _Written) -> dict[str, str]:
     remote = {"type": "google cloud storage", "_root": _bucket_root(source, "bucket"), "env_auth": "false"}
     credentials = source.secret.get("service_account_credentials")
+    if credentials:
+        _check_service_account(source, credentials)
     return remote | ({"service_account_credentials": credentials} if credentials else {"anonymous": "true"})
 
 
 def _az(source: _Written) -> dict[str, str]:
     secret = {key: value for key, value in source.secret.items() if value}
     remote = {"type": "azureblob", "_root": _bucket_root(source, "container"), "env_auth": "false", "use_msi": "false"}
+    _check_word(source, "account", _ACCOUNT)
     if "sas_url" in secret:
         _check_endpoint(source, secret["sas_url"], "sas_url")
     elif "account" not in secret:
@@ -192,6 +200,23 @@ _REMOTES: Mapping[str, Callable[[_Written], dict[str, str] | None]] = {
     "https": _http,
     "file": _file,
 }
+
+
+def _check_word(source: _Written, key: str, form: re.Pattern[str]) -> None:
+    if (value := source.secret.get(key)) and not form.fullmatch(value):
+        source.invalid(f"the Secret's {key} is not one: it matches {form.pattern}")
+
+
+def _check_service_account(source: _Written, credentials: str) -> None:
+    """Only a key of its own: other kinds of Google credentials name files, programs and addresses to get a token from."""
+    try:
+        written = json.loads(credentials)
+    except ValueError:
+        written = None
+    if not isinstance(written, dict) or written.get("type") != "service_account":
+        source.invalid("the Secret's service_account_credentials is not the JSON key file of a service account")
+    if token_uri := written.get("token_uri"):
+        _check_endpoint(source, str(token_uri), "token_uri")
 
 
 def _check_endpoint(source: _Written, endpoint: str, key: str) -> None:
