@@ -29,7 +29,11 @@ def install(folder: Path, arguments: list[str]) -> None:
     """
     uv = shutil.which("uv")
     python = str(folder / "bin" / "python")
-    command = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python] if uv else [python, "-m", "pip", "install", "--quiet"]
+    command = (
+        [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
+        if uv
+        else [python, "-m", "pip", "install", "--quiet"]
+    )
     _run([*command, *arguments])
 
 

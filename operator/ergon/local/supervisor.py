@@ -71,9 +71,10 @@ async def _outside(layout: Layout, record: ClusterRecord, child: int, init_pid: 
 def main() -> None:
     """Run until the cluster ends; SIGTERM ends it."""
     layout = Layout.of(sys.argv[1])
-    record = ClusterRecord.load(layout.record)
-    if record is None:
+    loaded = ClusterRecord.load(layout.record)
+    if loaded is None:
         raise LocalError(f"{layout.record} cannot be read")
+    record: ClusterRecord = loaded
     layout.resolv_conf.write_text(namespaces.resolver_configuration("default"))
     child, init_pid = namespaces.spawn_init(lambda: _init(layout, record))
     pid = os.getpid()

@@ -110,10 +110,10 @@ def build(
     """The environment of a container over `base`; raises ConfigurationError for what cannot be resolved."""
     variables = dict(base)
     for entry in container.get("envFrom") or []:
-        for key, value in _from_source(entry, sources).items():
+        for key, data in _from_source(entry, sources).items():
             name = str(entry.get("prefix") or "") + key
             if _ENVIRONMENT_NAME.fullmatch(name):
-                variables[name] = value.decode(errors="replace")
+                variables[name] = data.decode(errors="replace")
     for entry in container.get("env") or []:
         if "valueFrom" not in entry:
             variables[entry["name"]] = expand(str(entry.get("value") or ""), variables)
@@ -151,8 +151,8 @@ def _value_from(
         if kind in source:
             reference = source[kind]
             optional = bool(reference.get("optional"))
-            value = read(reference["name"], optional).get(reference["key"])
-            if value is None and not optional:
+            found = read(reference["name"], optional).get(reference["key"])
+            if found is None and not optional:
                 raise ConfigurationError(f"couldn't find key {reference['key']} in {word} {reference['name']}")
-            return None if value is None else value.decode(errors="replace")
+            return None if found is None else found.decode(errors="replace")
     raise ConfigurationError(f"valueFrom {', '.join(source)} is not known to local nodes")

@@ -43,6 +43,7 @@ class PodWorker:
         self._main = [ContainerRunner(context, container, policy) for container in spec["containers"]]
         for runner in self._main:
             runner.view.state = Waiting("PodInitializing" if self._init else "ContainerCreating")
+        self._carry_on(context.object)
         self._started_at = now()
         self._volumes_ready = False
         self._initialised = not self._init
@@ -59,6 +60,14 @@ class PodWorker:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._live()), loop.create_task(self._report()), loop.create_task(self._refresh())]
         self._dirty.set()
+
+    def _carry_on(self, item: Object) -> None:
+        """Containers that ran before this node came back have been started once more."""
+        status = item.get("status") or {}
+        before = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+        counts = {entry["name"]: int(entry.get("restartCount") or 0) + 1 for entry in before if entry.get("containerID")}
+        for runner in (*self._init, *self._main):
+            runner.view.restarts = counts.get(runner.view.name, 0)
 
     def runner(self, name: str) -> ContainerRunner | None:
         """The container called `name`."""

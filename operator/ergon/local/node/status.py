@@ -130,7 +130,7 @@ def build(
         "hostIP": facts.node_address,
         "hostIPs": [{"ip": facts.node_address}],
         "podIP": facts.pod_address,
-        "podIPs": [{"ip": facts.pod_address}],
+        "podIPs": [{"$patch": "replace"}, {"ip": facts.pod_address}],
         "startTime": facts.started_at,
         "conditions": [
             conditions.render("PodReadyToStartContainers", facts.volumes_ready),

@@ -82,7 +82,7 @@ class PodVolumes:
         return found
 
     async def _make(self, volume: Object) -> Path:
-        target = self._folder / "volumes" / volume["name"]
+        target = self._folder / "volumes" / str(volume["name"])
         if "emptyDir" in volume:
             return self._empty(target, volume["emptyDir"] or {})
         if "hostPath" in volume:
@@ -196,7 +196,7 @@ class PodVolumes:
                 },
             },
         )
-        token = answer["status"]["token"].encode()
+        token = str(answer["status"]["token"]).encode()
         self._tokens[source["path"]] = (time.monotonic() + seconds * _REFRESH_SHARE, token)
         return token
 
