@@ -1,0 +1,103 @@
+"""The way of one model on real parts: from apply to answers, through changes, to nothing left."""
+
+import subprocess
+import time
+
+import pytest
+
+from tests.engine.world import World, model, until, write_model
+
+pytestmark = pytest.mark.cluster
+
+
+def left_of(world: World, namespace: str, name: str) -> list[str]:
+    """What is left of a model: in the API server, in Triton, on disk."""
+    left = [] if world.get("svc", name, "-n", namespace) is None else ["Service"]
+    left += world.endpoints(namespace, name)
+    pods = (world.get("pods", "-n", "ergon-system", "-l", "ergon.dev/pool=cpu") or {"items": []})["items"]
+    for pod in pods:
+        ip = pod["status"].get("podIP")
+        done = world.inside(
+            "curl",
+            "-s",
+            "-m",
+            "5",
+            f"http://{ip}:8000/v2/models/{namespace}.{name}/ready",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+        )
+        left += [f"{pod['metadata']['name']} serves it"] if done.stdout == "200" else []
+    return left
+
+
+def test_apply_ask_change_scale_delete(world: World) -> None:
+    with world.namespace() as ns:
+        uri = write_model(world.cluster.models, f"{ns}-echo")
+        world.apply(model(ns, "echo", uri, revision="1"))
+        ready = world.ready(ns, "echo")
+        assert ready["status"]["placements"] == [
+            {"pool": "cpu", "server": 0, "variant": "cpu", "state": "Ready", "since": ready["status"]["placements"][0]["since"]}
+        ]
+        assert ready["status"]["coldStart"]["loadSeconds"] > 0
+        assert world.ask(ns, "echo") == 42
+
+        write_model(world.cluster.models, f"{ns}-echo2", factor=3)
+        with world.clients(ns, "echo") as clients:
+            world.apply(model(ns, "echo", f"file:///{ns}-echo2", revision="2"))
+            until(lambda: world.ask(ns, "echo") == 63, "the new revision answering")
+        clients.assert_unharmed()
+        world.ready(ns, "echo")
+
+        world.kubectl("scale", "sm/echo", "-n", ns, "--replicas=2")
+        world.ready(ns, "echo")
+        assert world.endpoints(ns, "echo") == ["ergon-cpu-0", "ergon-cpu-1"]
+        assert world.kubectl("wait", "--for=condition=Ready", "sm/echo", "-n", ns, "--timeout=5s").returncode == 0
+
+        world.kubectl("delete", "sm", "echo", "-n", ns)
+        began = time.monotonic()
+        until(lambda: not left_of(world, ns, "echo"), "everything of the model gone", 15)
+        assert time.monotonic() - began < 15
+
+
+def test_a_configuration_override_reloads_without_fetching(world: World) -> None:
+    with world.namespace() as ns:
+        uri = write_model(world.cluster.models, f"{ns}-echo")
+        world.apply(model(ns, "echo", uri))
+        world.ready(ns, "echo")
+        subprocess.run(["rm", "-rf", str(world.cluster.models / f"{ns}-echo")], check=True)
+        world.apply(model(ns, "echo", uri, variant={"config": {"instance_group": [{"count": 2, "kind": "KIND_CPU"}]}}))
+        world.ready(ns, "echo")
+        assert world.ask(ns, "echo") == 42
+
+
+def test_scale_to_zero_and_back(world: World) -> None:
+    with world.namespace() as ns:
+        world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-echo"), replicas=0))
+        world.reason(ns, "echo", "ScaledToZero")
+        world.kubectl("scale", "sm/echo", "-n", ns, "--replicas=1")
+        world.ready(ns, "echo")
+        world.kubectl("scale", "sm/echo", "-n", ns, "--replicas=0")
+        world.reason(ns, "echo", "ScaledToZero")
+        until(lambda: not world.endpoints(ns, "echo"), "no endpoint left")
+
+
+def test_a_namespace_deleted_with_models_in_it_goes(world: World) -> None:
+    with world.namespace() as ns:
+        world.apply(*(model(ns, f"echo{n}", write_model(world.cluster.models, f"{ns}-echo")) for n in range(3)))
+        for n in range(3):
+            world.ready(ns, f"echo{n}")
+        world.kubectl("delete", "namespace", ns, "--wait=false")
+        until(lambda: world.get("namespace", ns) is None, "the namespace gone", 40)
+        until(lambda: not any(left_of(world, ns, f"echo{n}") for n in range(3)), "the models gone", 20)
+
+
+def test_a_model_made_anew_under_its_name_is_served(world: World) -> None:
+    with world.namespace() as ns:
+        uri = write_model(world.cluster.models, f"{ns}-echo")
+        for _ in range(2):
+            world.apply(model(ns, "echo", uri))
+            world.ready(ns, "echo")
+            assert world.ask(ns, "echo") == 42
+            world.kubectl("delete", "sm", "echo", "-n", ns)
