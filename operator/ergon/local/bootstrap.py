@@ -73,13 +73,18 @@ async def await_ready(api: Api, nodes: int) -> None:
 
 
 async def _nodes_ready(api: Api, nodes: int) -> None:
-    while sum(_is(node, "Ready") for node in await _items(api, "/api/v1/nodes")) < nodes:
+    while True:
+        found = await _items(api, "/api/v1/nodes")
+        if sum(_is(node, "Ready") for node in found) >= nodes:
+            return
         await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _gateway_programmed(api: Api) -> None:
     path = f"/apis/gateway.networking.k8s.io/v1/namespaces/{GATEWAY_NAMESPACE}/gateways"
-    while not any(_is(gateway, "Programmed") for gateway in await _items(api, path)):
+    while True:
+        if any(_is(gateway, "Programmed") for gateway in await _items(api, path)):
+            return
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -7,56 +7,96 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from typer.core import TyperGroup
 
-from ergon.local import lifecycle, namespaces
+from ergon.local import lifecycle, namespaces, report
 from ergon.local.progress import Progress
 from ergon.local.state import ClusterRecord, Layout, LocalError
 
-app = typer.Typer(help="A cluster of your own on this machine: real parts, no root, nothing left behind.", no_args_is_help=True)
+
+class _Group(TyperGroup):
+    """Says what is wrong in one line and ends with the error's exit status, wherever the commands are mounted."""
+
+    def invoke(self, ctx: Any) -> Any:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
+            return super().invoke(ctx)
+        except LocalError as error:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"ergon: {error}", markup=False)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    cls=_Group, help="A cluster of your own on this machine: real parts, no root, nothing left behind.", no_args_is_help=True
+)
 node_app = typer.Typer(help="Stop and start nodes, to see what a lost machine does.", no_args_is_help=True)
 app.add_typer(node_app, name="node")
 
-Name = Annotated[str, typer.Option("--name", help="Which cluster; several can run side by side.")]
+Name = Annotated[str, typer.Option("--name", help="Which cluster; several can run side by side.", envvar="ERGON_CLUSTER")]
 
 
 def main() -> None:
-    """Run the command line; what is wrong is one line, not a traceback."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        app(standalone_mode=True)
-    except LocalError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"ergon: {error}", markup=False)
-        sys.exit(error.exit_code)
+    """Run the command line."""
+    app()
 
 
 @app.command()
 def up(
     name: Name = "local",
     models: Annotated[
-        Path | None, typer.Option("--models", help="The folder that pods see as model sources (ERGON_MODELS).")
+        Path | None, typer.Option("--models", help="The folder that pods see as model sources.", envvar="ERGON_MODELS")
     ] = None,
 ) -> None:
     """Bring the cluster up; again is harmless."""
     layout = Layout.of(name)
-    record, started = lifecycle.up(layout, _models(models), Progress())
+    record, started = lifecycle.up(layout, models.expanduser().resolve() if models else None, Progress())
     out = Console(soft_wrap=True, highlight=False)
     out.print(
         f"Cluster {name} is {'up' if started else 'up already'}: API server on port {record.api_port}, "
         f"Gateway on {record.gateway_url}, models in {record.models}"
     )
-    out.print(f'Now run: eval "$(ergon local env{"" if name == "local" else f" --name {name}"})"')
+    option = "" if name == "local" else f" --name {name}"
+    out.print(f'Now run: eval "$(ergon local env{option})"')
 
 
 @app.command()
 def down(name: Name = "local") -> None:
     """Take the cluster down: no process, mount or file stays but the cache and your models."""
     existed = lifecycle.down(Layout.of(name))
-    Console().print(f"Cluster {name} is {'down' if existed else 'not up'}.")
+    typer.echo(f"Cluster {name} is {'down' if existed else 'not up'}.")
+
+
+@app.command()
+def status(name: Name = "local") -> None:
+    """Show components, nodes, pods, ports and versions."""
+    layout = Layout.of(name)
+    report.print_status(layout, lifecycle.running(layout), lifecycle.read_health(layout), Console())
+
+
+@app.command()
+def logs(
+    what: Annotated[str, typer.Argument(help="A component (see status), or a pod as NAME or NAMESPACE/NAME.")] = "",
+    name: Name = "local",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    lines: Annotated[int, typer.Option("--tail", help="How many of the last lines.")] = 50,
+) -> None:
+    """Show the log of a component or of a pod; without a name, the last words of every component."""
+    layout = Layout.of(name)
+    if not what:
+        report.print_last_words(layout)
+    elif report.component_log(layout, what).exists():
+        report.print_log(report.component_log(layout, what), lines, follow)
+    else:
+        record = lifecycle.running(layout)
+        namespace, _, pod = what.rpartition("/")
+        kubectl = Path(record.triton_environment) / "venv" / "bin" / "kubectl"
+        target = ["--namespace", namespace or "default", "logs", pod, "--all-containers", "--prefix", f"--tail={lines}"]
+        arguments = ["kubectl", "--kubeconfig", str(layout.kubeconfig), *target, *(["--follow"] if follow else [])]
+        os.execv(kubectl, arguments)
 
 
 @app.command()
@@ -78,9 +118,9 @@ def exec(context: typer.Context, name: Name = "local") -> None:
     record = lifecycle.running(layout)
     if not context.args:
         raise LocalError("exec needs a command: ergon local exec -- CMD")
-    os.environ.update({key: value for key, value in _variables(layout, record).items() if key != "ERGON_GATEWAY"})
     os.environ["ERGON_GATEWAY"] = lifecycle.INNER_GATEWAY
-    sys.exit(namespaces.run_inside(record.init_pid, layout, context.args))
+    os.environ["ERGON_MODELS"] = record.models
+    raise typer.Exit(namespaces.run_inside(record.init_pid, layout, context.args))
 
 
 @node_app.command("stop")
@@ -93,26 +133,6 @@ def node_stop(node: str, name: Name = "local") -> None:
 def node_start(node: str, name: Name = "local") -> None:
     """Bring a stopped or deleted node back."""
     lifecycle.control_node(Layout.of(name), "start", node)
-
-
-@app.command()
-def status(name: Name = "local") -> None:
-    """Show components, ports and how they do."""
-    layout = Layout.of(name)
-    record = lifecycle.running(layout)
-    health = lifecycle.read_health(layout)
-    table = Table("component", "state", "pid", "restarts")
-    for component in health.get("components", []):
-        state = "running" if component["running"] else "not running"
-        table.add_row(component["name"], state, str(component["pid"] or "-"), str(component["restarts"]))
-    console = Console()
-    console.print(f"cluster {record.name}: {health.get('phase')}")
-    console.print(table)
-
-
-def _models(given: Path | None) -> Path | None:
-    chosen = given or (Path(os.environ["ERGON_MODELS"]) if os.environ.get("ERGON_MODELS") else None)
-    return chosen.expanduser().resolve() if chosen else None
 
 
 def _variables(layout: Layout, record: ClusterRecord) -> dict[str, str]:

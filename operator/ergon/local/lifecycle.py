@@ -167,8 +167,9 @@ def running(layout: Layout) -> ClusterRecord:
 
 
 def control_node(layout: Layout, verb: str, node: str) -> None:
-    """Stop or start a node; raises LocalError with the node agent's words when it refuses."""
-    running(layout)
+    """Stop or start a node, from outside or inside; raises LocalError with the node agent's words when it refuses."""
+    if not layout.sockets.is_dir():
+        raise LocalError(f"cluster {layout.name!r} is not up: run `ergon local up`")
     answer = _ask(layout.sockets, f"{verb} {node}\n")
     if answer != "ok":
         raise LocalError(answer)

@@ -50,9 +50,14 @@ async def serve_inside(sockets: Path) -> list[asyncio.Server]:
     targets = ((API_SOCKET, API_ADDRESS, API_PORT), (GATEWAY_SOCKET, GATEWAY_ADDRESS, GATEWAY_PORT))
     servers = []
     for name, host, port in targets:
-        Path(name).unlink(missing_ok=True)
+        _remove(name)
         servers.append(await loop.create_unix_server(PipeListener(_tcp(host, port)), name, backlog=1024))
     return servers
+
+
+def _remove(name: str) -> None:
+    """Remove a socket that an earlier run left."""
+    Path(name).unlink(missing_ok=True)
 
 
 async def _main(name: str) -> None:

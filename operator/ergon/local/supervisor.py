@@ -64,7 +64,6 @@ async def _outside(layout: Layout, record: ClusterRecord, child: int, init_pid: 
         server.close()
     with contextlib.suppress(ProcessLookupError):
         os.kill(init_pid, signal.SIGKILL)
-    os.waitpid(child, 0)
     os.close(descriptor)
 
 
@@ -81,6 +80,7 @@ def main() -> None:
     record = dataclasses.replace(record, supervisor_pid=pid, init_pid=init_pid, supervisor_start=process_start(pid))
     record.save(layout.record)
     asyncio.run(_outside(layout, record, child, init_pid))
+    os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ async def _run(layout: Layout) -> None:
 async def _listen(agent: Agent, sockets: Path) -> asyncio.Server:
     """The control socket; its name is relative because Unix socket paths are short."""
     os.chdir(sockets)
-    Path(CONTROL_SOCKET).unlink(missing_ok=True)
+    _remove(CONTROL_SOCKET)
 
     async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = (await reader.readline()).decode().strip()
@@ -103,6 +103,11 @@ async def _listen(agent: Agent, sockets: Path) -> asyncio.Server:
         writer.close()
 
     return await asyncio.start_unix_server(serve_one, CONTROL_SOCKET)
+
+
+def _remove(name: str) -> None:
+    """Remove a socket that an earlier run left."""
+    Path(name).unlink(missing_ok=True)
 
 
 def main() -> None:

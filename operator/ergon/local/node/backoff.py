@@ -1,4 +1,4 @@
-"""The kubelet's restart back-off: at once after the first failure, then 10 s doubling to 5 min, forgotten after 10 min of life."""
+"""The kubelet's restart back-off: at once after the first failure, then 10 s doubling to 5 min, forgotten after 10 min."""
 
 from __future__ import annotations
 

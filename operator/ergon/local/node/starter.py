@@ -1,4 +1,4 @@
-"""Starts one container: `python -I -S starter.py SPEC_FD REPORT_FD`. Only the standard library, so that it starts in milliseconds.
+"""Starts one container: `python -I -S starter.py SPEC_FD REPORT_FD`. Only the standard library: it starts in milliseconds.
 
 It builds the root in a mount namespace of its own, forks the container as pid 1 of a pid namespace, reports that pid, passes
 signals on and ends with the container's status (128 + n for signal n). On the report pipe: a line with the pid, then nothing when
