@@ -85,7 +85,7 @@ def pod_template(pool: str, spec: AcceleratorPoolSpec, settings: ServerSettings)
             "volumes": _volumes(pool, spec),
         },
     }
-    return lay_over(built, template_of(spec), key_secret_name(pool))
+    return lay_over(built, template_of(spec))
 
 
 def _triton(pool: str, spec: AcceleratorPoolSpec, settings: ServerSettings) -> Object:

@@ -5,6 +5,7 @@ reach, and what the engine relies on (names, arguments, labels, the read-only st
 """
 
 import json
+import re
 from typing import Any
 
 from ergon.kube.strategic_merge import MergeError, strategic_merge
@@ -15,6 +16,7 @@ _HOST = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
 _OURS = ("automountServiceAccountToken", "restartPolicy", "enableServiceLinks", "hostname", "subdomain")
 _FIXED = {"triton": ("image", "args", "command", "ports"), "store": ("args", "command", "ports")}
 _OWN_SECRET_VOLUME = "tls"
+_POOL_KEYS = re.compile(r"ergon-.+-keys")
 _STORE_ONLY = frozenset({_OWN_SECRET_VOLUME, "store-tmp"})
 
 
@@ -22,7 +24,7 @@ class TemplateRefused(ValueError):
     """The pool's template cannot be used; the text is one sentence that names the field under `spec.template`."""
 
 
-def lay_over(built: dict[str, Any], overlay: dict[str, Any], own_secret: str) -> dict[str, Any]:
+def lay_over(built: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     """The built pod template with the pool's overlay on it. Raises TemplateRefused."""
     size = len(json.dumps(overlay, default=str).encode())
     if size > LIMIT_BYTES:
@@ -35,7 +37,7 @@ def lay_over(built: dict[str, Any], overlay: dict[str, Any], own_secret: str) ->
     except MergeError as error:
         raise TemplateRefused(str(error)) from error
     try:
-        problem = _problem(built, merged, own_secret)
+        problem = _problem(built, merged)
     except (AttributeError, KeyError, TypeError) as error:
         raise TemplateRefused(f"spec.template does not have the shape of a pod template ({error})") from error
     if problem:
@@ -43,12 +45,12 @@ def lay_over(built: dict[str, Any], overlay: dict[str, Any], own_secret: str) ->
     return merged
 
 
-def _problem(built: dict[str, Any], merged: dict[str, Any], own_secret: str) -> str | None:
+def _problem(built: dict[str, Any], merged: dict[str, Any]) -> str | None:
     return (
         _problem_of_metadata(built["metadata"], merged["metadata"])
         or _problem_of_pod(built["spec"], merged["spec"])
         or _problem_of_containers(built["spec"], merged["spec"])
-        or _problem_of_volumes(merged["spec"], own_secret)
+        or _problem_of_volumes(built["spec"], merged["spec"])
     )
 
 
@@ -96,10 +98,26 @@ def _problem_of_containers(built: dict[str, Any], merged: dict[str, Any]) -> str
         for variable in original["env"]:
             if env.get(variable["name"]) != variable and variable["name"] != "HOME":
                 return f"spec.template.spec.containers[{name}].env: {variable['name']} is Ergon's and cannot be changed"
+    ours = {container["name"]: {variable["name"] for variable in container["env"]} for container in built["containers"]}
     for container in [*merged["containers"], *merged.get("initContainers", [])]:
-        problem = _problem_of_mounts(container)
+        problem = _problem_of_mounts(container) or _problem_of_variables(container, ours.get(container["name"], set()))
         if problem:
             return problem
+    return None
+
+
+def _problem_of_variables(container: dict[str, Any], ours: set[str]) -> str | None:
+    where = f"spec.template.spec.containers[{container['name']}]"
+    foreign = [variable for variable in container.get("env", []) if variable["name"] not in ours]
+    named = [((variable.get("valueFrom") or {}).get("secretKeyRef") or {}).get("name") for variable in foreign]
+    named += [(source.get("secretRef") or {}).get("name") for source in container.get("envFrom", [])]
+    return _problem_of_secrets(named, where)
+
+
+def _problem_of_secrets(named: list[Any], where: str) -> str | None:
+    for name in named:
+        if isinstance(name, str) and _POOL_KEYS.fullmatch(name):
+            return f"{where}: the Secret {name} holds a pool's keys and cannot be used here"
     return None
 
 
@@ -119,14 +137,20 @@ def _problem_of_mounts(container: dict[str, Any]) -> str | None:
     return None
 
 
-def _problem_of_volumes(merged: dict[str, Any], own_secret: str) -> str | None:
+def _problem_of_volumes(built: dict[str, Any], merged: dict[str, Any]) -> str | None:
+    ours = next(volume for volume in built["volumes"] if volume["name"] == _OWN_SECRET_VOLUME)
     for volume in merged["volumes"]:
         where = f"spec.template.spec.volumes[{volume['name']}]"
+        if volume["name"] == _OWN_SECRET_VOLUME:
+            if volume != ours:
+                return f"{where} is Ergon's and cannot be changed"
+            continue
         secrets = [volume["secret"].get("secretName")] if "secret" in volume else []
         for source in (volume.get("projected") or {}).get("sources", []):
             if "serviceAccountToken" in source:
                 return f"{where}: servers run models' code, so they get no account of the cluster"
             secrets.append((source.get("secret") or {}).get("name"))
-        if own_secret in secrets and volume["name"] != _OWN_SECRET_VOLUME:
-            return f"{where}: the Secret {own_secret} is Ergon's and cannot be mounted elsewhere"
+        problem = _problem_of_secrets(secrets, where)
+        if problem:
+            return problem
     return None
