@@ -1,6 +1,9 @@
 """The chart rendered by real helm, and kubectl against a real API server."""
 
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -21,10 +24,11 @@ class Kubectl(Protocol):
 
 @pytest.fixture(scope="session")
 def kubectl(cluster: Any) -> Kubectl:
-    """kubectl with the cluster's admin account."""
+    """kubectl with the cluster's admin account; the local cluster puts one beside this Python where there is none on PATH."""
+    program = shutil.which("kubectl") or str(Path(sys.executable).with_name("kubectl"))
 
     def run(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), *args]
+        command = [program, "--kubeconfig", str(cluster.kubeconfig), *args]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=60)
 
     return run

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 
+import pytest
 import yaml
 from tests.install.chart import CHART, ROOT, Object, of_kind
+from tests.install.conftest import Kubectl
 
 
-def kustomize(path: str) -> list[Object]:
-    done = subprocess.run(["kubectl", "kustomize", str(ROOT / "manifests" / path)], capture_output=True, text=True, check=False)
+def kustomize(kubectl: Kubectl, path: str) -> list[Object]:
+    done = kubectl("kustomize", str(ROOT / "manifests" / path))
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 
@@ -26,20 +28,23 @@ def test_the_charts_crds_are_the_projects() -> None:
     assert charts == ours
 
 
-def test_the_default_overlay_holds_crds_and_operator_and_no_pool() -> None:
-    objects = kustomize("overlays/default")
+@pytest.mark.cluster
+def test_the_default_overlay_holds_crds_and_operator_and_no_pool(kubectl: Kubectl) -> None:
+    objects = kustomize(kubectl, "overlays/default")
     assert len(of_kind(objects, "CustomResourceDefinition")) == len(list((ROOT / "crds").glob("*.yaml")))
     assert len(of_kind(objects, "Deployment")) == 1
     assert of_kind(objects, "AcceleratorPool") == []
 
 
-def test_kustomize_crds_and_defaults_say_nothing_of_helm() -> None:
+@pytest.mark.cluster
+def test_kustomize_crds_and_defaults_say_nothing_of_helm(kubectl: Kubectl) -> None:
     for path in ("crds", "overlays/default", "overlays/local"):
-        assert "helm" not in yaml.safe_dump_all(kustomize(path)).lower()
+        assert "helm" not in yaml.safe_dump_all(kustomize(kubectl, path)).lower()
 
 
-def test_the_local_overlay_serves_through_the_gateway_from_four_pools() -> None:
-    objects = kustomize("overlays/local")
+@pytest.mark.cluster
+def test_the_local_overlay_serves_through_the_gateway_from_four_pools(kubectl: Kubectl) -> None:
+    objects = kustomize(kubectl, "overlays/local")
     (deployment,) = of_kind(objects, "Deployment")
     args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert {"--gateway=ergon-gateway/ergon", "--allow-private-addresses", "--log-format=text"} <= set(args)
