@@ -269,7 +269,7 @@ class KubeClient:
                         return answer if isinstance(answer, dict) else {}
                     problem = error_of(call, code, answer) if code else Unavailable(call, str(answer))
                     if code == 401 and attempt == 0 and self._reload is not None:
-                        await self._connection.replace(await self._reload())
+                        self._connection.renew(await self._reload())
                     elif not isinstance(problem, Unavailable):
                         raise problem
                     else:
@@ -304,14 +304,15 @@ def _address(obj: Object) -> tuple[Resource, str | None, str]:
 
 
 class _Connection:
-    """The library's session and credentials, replaceable when they have expired."""
+    """The library's session and credentials, which can be renewed when they have expired."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._api = ApiClient(configuration)
 
-    async def replace(self, configuration: Configuration) -> None:
-        old, self._api = self._api, ApiClient(configuration)
-        await old.close()
+    def renew(self, configuration: Configuration) -> None:
+        """Take over new credentials; open connections stay, since a token is sent with every request."""
+        self._api.configuration.api_key = configuration.api_key
+        self._api.configuration.refresh_api_key_hook = configuration.refresh_api_key_hook
 
     async def close(self) -> None:
         await self._api.close()
