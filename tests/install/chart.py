@@ -84,7 +84,7 @@ def run_helm(*args: str, values: Values | None = None, namespace: str = NAMESPAC
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values or {}, file)
         file.flush()
-        command = [helm(), *args, "--namespace", namespace, "--values", file.name]
+        command = [helm(), *args, "--namespace", namespace, *(["--values", file.name] if values is not None else [])]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 

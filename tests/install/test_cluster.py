@@ -3,11 +3,12 @@
 import copy
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import yaml
-from tests.install.chart import ROOT, VALUES, Object, of_kind, render
+from tests.install.chart import CHART, POOL, ROOT, VALUES, Object, Values, of_kind, render, run_helm
 from tests.install.conftest import Kubectl
 
 pytestmark = pytest.mark.cluster
@@ -273,3 +274,32 @@ def test_the_example_policy_limits_kubectl_scale_too(limited: Kubectl) -> None:
     refused = limited("scale", *target, "--replicas=5")
     assert refused.returncode != 0
     assert "spec.replicas is 5" in refused.stderr
+
+
+@pytest.fixture
+def release(ready: Kubectl, cluster: Any) -> Iterator[Callable[..., str]]:
+    """helm against the cluster, for one release whose operator never starts: others may have one."""
+    values = {"crds": {"enabled": False}, "rbac": {"aggregate": False}, "nodeSelector": {"install-test": "no-such-node"}}
+
+    def run(action: str, more: Values | None = None) -> str:
+        target = [action, "ergon-install-test", f"--kubeconfig={cluster.kubeconfig}"]
+        if action == "uninstall":
+            done = run_helm(*target, namespace="install-restricted")
+        else:
+            done = run_helm(*target, str(CHART), values=values | (more or {}), namespace="install-restricted")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield run
+    ready("delete", "acceleratorpool", "install-kept", "--ignore-not-found", "--wait=false")
+
+
+def test_uninstalling_leaves_pools_and_nothing_else(release: Callable[..., str], ready: Kubectl) -> None:
+    pools = {"pools": [{"name": "install-kept", "spec": POOL}]}
+    assert "There is no pool in this release yet" in release("install")
+    release("upgrade", pools)
+    assert "install-kept" in release("uninstall")
+    assert ready("get", "acceleratorpool", "install-kept").returncode == 0
+    kinds = "deployment,service,serviceaccount,role,rolebinding,poddisruptionbudget,networkpolicy"
+    ours = "--selector=app.kubernetes.io/instance=ergon-install-test"
+    assert ready("get", kinds, "--namespace=install-restricted", ours, "--output=name").stdout == ""
