@@ -219,8 +219,8 @@ class Operator:
         command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--"]
         command += [str(BIN / "ergon"), "run", "--address=127.0.0.1", f"--port={port}", f"--identity={identity}"]
         command += ["--log-format=text", "--allow-private-addresses", "--connection-age=2", *arguments]
-        self._log = self.log_file.open("w")
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL)
+        with self.log_file.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     @property
     def log(self) -> str:

@@ -136,6 +136,7 @@ class ModelWriter:
         if record is None or wish is None:
             return
         try:
+            await self._clear_predecessor(record)
             if wish.serve and (children := self._children(record, wish)) and await self._own_service(record, children[0]):
                 await self._sync_children(record, wish)
             await self._sync_status(record, wish)
@@ -144,6 +145,14 @@ class ModelWriter:
         except Forbidden as error:
             if key.namespace not in self._cache.terminating:
                 raise error
+
+    async def _clear_predecessor(self, record: ModelRecord) -> None:
+        """Delete children of a deleted model of the same name now, rather than wait until garbage collection gets to them."""
+        for (kind, name), held in list(self._cache.children.get(record.key, {}).items()):
+            owners = [o for o in held["metadata"].get("ownerReferences") or () if o.get("kind") == "SpecializedModel"]
+            if owners and all(owner["uid"] != record.uid for owner in owners):
+                await self._client.delete(held["apiVersion"], kind, name, record.key.namespace, uid=held["metadata"]["uid"])
+                self._cache.drop(kind, held)
 
     async def _own_service(self, record: ModelRecord, service: Object) -> bool:
         """Make sure that the Service of the model's name is ours. False where somebody else has it."""

@@ -215,7 +215,8 @@ class ServerAgent:
                 with contextlib.suppress(ModelNotServed):
                     facts.loaded_revision = await self.triton.loaded_revision(key.served_name)
         for key, facts in list(self.facts.items()):
-            if key not in found and facts.index is not IndexState.ABSENT:
+            # While new files take the place of old ones the name is missing for a moment, though Triton serves on.
+            if key not in found and facts.index is not IndexState.ABSENT and facts.job is None:
                 facts.index, facts.loaded_revision, facts.healthy, facts.statistics = IndexState.ABSENT, None, True, None
                 changed.append(key)
             if facts.gone:
