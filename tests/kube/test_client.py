@@ -40,6 +40,8 @@ async def test_what_passes_is_tried_again(trouble: Any) -> None:
         (status(409, "changed"), Conflict),
         (status(410, "old"), Expired),
         (status(422, "spec.memory: Invalid value"), Invalid),
+        (status(500, "failed to convert new object (default/x) to proper version: quantities must match"), Invalid),
+        (status(422, 'metadata.uid: Invalid value: "b": field is immutable'), Conflict),
         (status(500, "failed to create typed patch object (default/x): .spec.foo: field not declared in schema"), Invalid),
     ],
 )

@@ -49,8 +49,11 @@ _BY_CODE: dict[int, type[KubeError]] = {
     410: Expired,
     429: Unavailable,
 }
-# What server-side apply says of a field or type that the schema lacks: HTTP 500 (seen with 1.36), though it never heals.
-_MISTYPED = "failed to create typed patch object"
+# What server-side apply says of a field, type or value that the schema does not take: HTTP 500 (seen with 1.36), though it
+# never heals.
+_MISTYPED = ("failed to create typed patch object", "failed to convert new object")
+# What it says where `metadata.uid` was given and another object has the name (with HTTP 422).
+_OTHER_UID = ("metadata.uid: Invalid value", "field is immutable")
 
 
 def error_of(call: str, code: int, body: Any) -> KubeError:
@@ -59,5 +62,7 @@ def error_of(call: str, code: int, body: Any) -> KubeError:
     message = status.get("message") or (str(body)[:200] if body else "no message")
     if code == 500 and message.startswith(_MISTYPED):
         return Invalid(call, message.partition("): ")[2] or message, code=code, reason="Invalid")
+    if code == 422 and all(part in message for part in _OTHER_UID):
+        return Conflict(call, message, code=code, reason="Conflict")
     kind = _BY_CODE.get(code) or (Unavailable if code >= 500 else Invalid)
     return kind(call, f"{message} (HTTP {code})", code=code, reason=str(status.get("reason") or ""))
