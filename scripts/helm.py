@@ -36,7 +36,7 @@ def find_helm() -> Path:
         return Path(on_path)
     target = cache_folder() / "tools" / f"helm-{VERSION}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as lock:
+    with target.with_name(f"{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_file():
             obtain(target, Progress())

@@ -16,6 +16,14 @@ def rendered(request: pytest.FixtureRequest) -> list[Object]:
     return render(VALUES[request.param])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first of these tests may have to wait until helm is built (208 s on two idle cores)."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 class Kubectl(Protocol):
     """kubectl against the test's cluster: its result, whatever it is."""
 
