@@ -88,6 +88,10 @@ class ContainerRunner:
         """The output of the current run, or of the one before it."""
         return self._pod.container_folder(self.view.name) / f"{max(self._runs - (2 if previous else 1), 0)}.log"
 
+    def writes(self, log: Path) -> bool:
+        """Whether the container runs and its output goes to this file."""
+        return self._process is not None and self.log_file() == log
+
     async def execute(self, command: list[str], seconds: float) -> tuple[int, str]:
         """Run a command in the running container."""
         if self._process is None:
@@ -139,6 +143,7 @@ class ContainerRunner:
             code = await self._process.wait()
         finally:
             watcher.cancel()
+            self._process.send(signal.SIGKILL)
             self._process = None
             self.view.ready = self.view.started = False
         await asyncio.gather(watcher, return_exceptions=True)

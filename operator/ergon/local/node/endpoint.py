@@ -13,6 +13,7 @@ from ergon.local.node.node import KUBELET_PORT, Node
 
 _CHUNK_BYTES = 1 << 16
 _FOLLOW_SECONDS = 0.2
+_SHUTDOWN_SECONDS = 0.5
 
 
 async def serve(node: Node, pki: Path) -> web.AppRunner:
@@ -30,7 +31,7 @@ async def serve(node: Node, pki: Path) -> web.AppRunner:
 
     application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", logs)
     application.router.add_get("/healthz", healthy)
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     await web.TCPSite(runner, node.address, KUBELET_PORT, ssl_context=tls).start()
     return runner
@@ -59,7 +60,7 @@ async def _logs(node: Node, request: web.Request) -> web.StreamResponse:
         if "tailLines" in request.query:
             log.seek(tail_offset(file, int(request.query["tailLines"])))
         await _copy(log, response, limit)
-        while request.query.get("follow") == "true" and runner.log_file() == file:
+        while request.query.get("follow") == "true" and runner.writes(file):
             await asyncio.sleep(_FOLLOW_SECONDS)
             await _copy(log, response, None)
     await response.write_eof()

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _SETTLE_SECONDS = 0.02
 _RETRY_SECONDS = 1.0
 _MOUNT_AGAIN_SECONDS = 1.0
-_REFRESH_SECONDS = 30.0
+_REFRESH_SECONDS = 10.0
 
 
 class PodWorker:
@@ -115,7 +115,7 @@ class PodWorker:
         for runner in self._main:
             runner.view.state = Waiting("ContainerCreating")
         self._dirty.set()
-        await asyncio.gather(*(runner.start() for runner in self._main), return_exceptions=True)
+        await asyncio.wait([runner.start() for runner in self._main])
         for runner in self._init:
             await runner.stop(float(self.context.grace_seconds))
 
@@ -137,7 +137,8 @@ class PodWorker:
         if runner.view.name in self._sidecars:
             await runner.running.wait()
             return True
-        code = await task
+        await asyncio.wait([task])
+        code = task.result()
         if code == 0:
             runner.view.ready = True
         return code == 0

@@ -80,7 +80,9 @@ class ContainerProcess:
         return code if code >= 0 else 128 - code
 
     def send(self, number: signal.Signals) -> None:
-        """Signal the container's first process; SIGKILL ends all of its processes."""
+        """Signal the container's first process; SIGKILL ends all of its processes. One that has ended is left alone."""
+        if self._process.returncode is not None:
+            return
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGKILL:
                 os.kill(self._inner_pid, number)
