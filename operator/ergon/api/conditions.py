@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 MESSAGE_CHARACTERS = 1024
 
@@ -54,6 +54,7 @@ class ModelLoaded(StrEnum):
     LOAD_HUNG = "LoadHung"
     UNHEALTHY = "Unhealthy"
     SERVER_UNAVAILABLE = "ServerUnavailable"
+    SERVER_REFUSES_KEY = "ServerRefusesKey"
     STORE_UNAVAILABLE = "StoreUnavailable"
 
 
@@ -68,6 +69,17 @@ class ModelReady(StrEnum):
     NOT_PLACED = "NotPlaced"
     NOT_LOADED = "NotLoaded"
     SHED_BY_BUDGET = "ShedByBudget"
+
+
+class ModelMoving(StrEnum):
+    """On the way to what was asked for: the state of a replica that is not there yet."""
+
+    PENDING = "Pending"
+    DOWNLOADING = "Downloading"
+    LOADING = "Loading"
+    DRAINING = "Draining"
+    FAILED = "Failed"
+    WAITING = "Waiting"
 
 
 class PoolAccepted(StrEnum):
@@ -97,9 +109,25 @@ class BudgetAccepted(StrEnum):
     NOT_IMPLEMENTED = "NotImplemented"
 
 
+class Finding(Protocol):
+    """What becomes a condition. `status` None: Unknown. `reason` is of the closed set of the condition's type."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def status(self) -> bool | None: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Judged:
-    """One condition before it has a time. `status` None: Unknown. `reason` is a member of one of the enums above."""
+    """A finding as a plain value, with a reason from one of the enums above."""
 
     type: str
     status: bool | None
@@ -115,7 +143,7 @@ MODEL_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {
     "Loaded": (ModelLoaded,),
     # Ready says the telling reason where it is not Ready, so that one column of kubectl get is enough.
     "Ready": (ModelReady, ModelAccepted, ModelPlaced, ModelLoaded),
-    "Reconciling": (ModelLoaded, ModelPlaced, ModelReady),
+    "Reconciling": (ModelMoving,),
     "Stalled": (ModelAccepted, ModelPlaced, ModelLoaded),
 }
 POOL_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {"Accepted": (PoolAccepted,), "Ready": (PoolReady,)}
@@ -128,7 +156,9 @@ def known(reasons: Mapping[str, tuple[type[StrEnum], ...]], condition: str, reas
     return any(reason in set(enum) for enum in reasons.get(condition, ()))
 
 
-def merge(previous: Iterable[Mapping[str, Any]], current: Iterable[Judged], *, generation: int, now: str) -> list[dict[str, Any]]:
+def merge(
+    previous: Iterable[Mapping[str, Any]], current: Iterable[Finding], *, generation: int, now: str
+) -> list[dict[str, Any]]:
     """The new list of conditions, in the form of metav1.Condition.
 
     `lastTransitionTime` stays while the status does. What is not in `current` goes, so Reconciling and Stalled vanish when they
