@@ -1,5 +1,6 @@
 """What is built is taken by a real API server, under the restricted Pod Security Standard, and taken again without a change."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,23 @@ async def test_a_pool_s_objects_are_taken(kube: KubeClient, restricted: str, acc
         await kube.create(pod, dry_run=True)
 
 
+async def test_servers_start_from_what_is_built(kube: KubeClient, restricted: str) -> None:
+    """Real Triton and real rclone, from the arguments, probes, volumes and keys as built."""
+    spec = pool_spec(accelerator={"class": "cpu"}, memory="256Mi", disk="1Gi")
+    for obj in pool_objects(spec, restricted):
+        obj["metadata"].pop("ownerReferences")
+        await kube.apply({**obj, "spec": {**obj["spec"], "replicas": 1}} if obj["kind"] == "StatefulSet" else obj)
+    async with asyncio.timeout(120):
+        while True:
+            (pod,) = await kube.list_all("v1", "Pod", restricted) or [{}]
+            conditions = {c["type"]: c["status"] for c in (pod.get("status") or {}).get("conditions") or ()}
+            if conditions.get("Ready") == "True":
+                break
+            await asyncio.sleep(0.2)
+    assert pod["metadata"]["name"] == "ergon-l4-0"
+    assert {c["name"]: c["restartCount"] for c in pod["status"]["containerStatuses"]} == {"triton": 0, "store": 0}
+
+
 async def test_a_model_s_objects_are_taken(kube: KubeClient, namespace: str) -> None:
     for obj in model_objects(namespace):
         taken = await kube.apply(obj, dry_run=True)
@@ -67,6 +85,18 @@ async def test_endpoints_that_leave_are_gone_from_the_slice(kube: KubeClient, na
         obj["metadata"].pop("ownerReferences", None)
     assert len((await kube.apply(full))["endpoints"]) == 2
     assert not (await kube.apply(empty)).get("endpoints")
+
+
+async def test_a_newer_operator_leaves_the_set_as_it_is(kube: KubeClient, namespace: str) -> None:
+    settings = replace(SETTINGS, namespace=namespace)
+    held = await kube.apply(server_statefulset("l4", pool_spec(), settings, 0))
+    newer = replace(settings, store_image="docker.io/rclone/rclone:9", load_threads=16)
+    for _ in range(2):
+        after = await kube.apply(server_statefulset("l4", pool_spec(), newer, 0, held=held))
+        assert after["metadata"]["generation"] == held["metadata"]["generation"]
+    edited = await kube.apply(server_statefulset("l4", pool_spec(disk="1Gi"), newer, 0, held=after))
+    assert edited["metadata"]["generation"] == held["metadata"]["generation"] + 1
+    assert edited["spec"]["template"]["spec"]["containers"][1]["image"] == "docker.io/rclone/rclone:9"
 
 
 async def test_a_template_that_the_cluster_refuses_is_told_by_a_dry_run(kube: KubeClient, namespace: str) -> None:

@@ -249,6 +249,19 @@ def test_an_operator_that_is_upgraded_makes_no_pod_out_of_date() -> None:
         assert hashes[0] == hashes[1] == template_hash(pool_spec())
 
 
+def test_a_newer_operator_keeps_the_template_that_stands_until_the_pool_is_edited() -> None:
+    newer = replace(SETTINGS, store_image="docker.io/rclone/rclone:9")
+    held = built()
+    held["spec"]["template"]["metadata"]["creationTimestamp"] = None  # as the API server shows it
+    kept = server_statefulset("l4", pool_spec(), newer, 5, held=held)
+    assert kept["spec"]["template"] == built()["spec"]["template"]
+    assert kept["spec"]["replicas"] == 5
+    edited = server_statefulset("l4", pool_spec(disk="1Gi"), newer, 5, held=held)
+    assert edited["spec"]["template"]["spec"]["containers"][1]["image"] == "docker.io/rclone/rclone:9"
+    for strange in ({}, {"spec": {}}, {"spec": {"template": {"metadata": {}}}}):
+        assert server_statefulset("l4", pool_spec(), SETTINGS, 3, held=strange) == built()
+
+
 @pytest.mark.parametrize(
     ("changes", "out_of_date"),
     [

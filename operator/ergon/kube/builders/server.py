@@ -40,10 +40,21 @@ def template_hash(spec: AcceleratorPoolSpec) -> str:
 
 
 def server_statefulset(
-    pool: str, spec: AcceleratorPoolSpec, settings: ServerSettings, replicas: int, owner: Owner | None = None
+    pool: str,
+    spec: AcceleratorPoolSpec,
+    settings: ServerSettings,
+    replicas: int,
+    owner: Owner | None = None,
+    *,
+    held: Object | None = None,
 ) -> Object:
-    """The pool's StatefulSet. Raises TemplateRefused where the pool's template cannot be used."""
+    """The pool's StatefulSet. Raises TemplateRefused where the pool's template cannot be used.
+
+    `held` is the one that stands: its pod template is kept while the pool asks for the same, so that a newer operator, with
+    arguments of its own, does not mix two kinds of pods in one pool.
+    """
     marked = {TEMPLATE_HASH: template_hash(spec)}
+    template = pod_template(pool, spec, settings)
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -55,9 +66,17 @@ def server_statefulset(
             "updateStrategy": {"type": "OnDelete"},
             "revisionHistoryLimit": 2,
             "selector": {"matchLabels": pool_selector(pool)},
-            "template": pod_template(pool, spec, settings),
+            "template": _standing_template(held, marked[TEMPLATE_HASH]) or template,
         },
     }
+
+
+def _standing_template(held: Object | None, wanted: str) -> Object | None:
+    template: Object = ((held or {}).get("spec") or {}).get("template") or {}
+    metadata = template.get("metadata") or {}
+    if (metadata.get("annotations") or {}).get(TEMPLATE_HASH) != wanted:
+        return None
+    return {**template, "metadata": {key: value for key, value in metadata.items() if value is not None}}
 
 
 def pod_template(pool: str, spec: AcceleratorPoolSpec, settings: ServerSettings) -> Object:
@@ -149,6 +168,7 @@ def _store(pool: str, settings: ServerSettings) -> Object:
             "--rc-cert=/etc/ergon/tls.crt",
             "--rc-key=/etc/ergon/tls.key",
             "--rc-serve",
+            "--log-level=ERROR",  # each TCP probe is a TLS handshake that ends early, which it tells as a notice
             # Long enough that an operator which was away still learns how a fetch ended.
             "--rc-job-expire-duration=1h",
         ],
@@ -160,8 +180,9 @@ def _store(pool: str, settings: ServerSettings) -> Object:
         ],
         "ports": [_port("store", STORE_PORT)],
         "securityContext": _NO_PRIVILEGES,
-        "readinessProbe": {"tcpSocket": {"port": STORE_PORT}, "timeoutSeconds": 5, "periodSeconds": 2, "failureThreshold": 3},
-        "livenessProbe": {"tcpSocket": {"port": STORE_PORT}, "timeoutSeconds": 5, "periodSeconds": 10, "failureThreshold": 6},
+        "startupProbe": {**_tcp_probe(STORE_PORT), "periodSeconds": 1, "failureThreshold": 60},
+        "readinessProbe": {**_tcp_probe(STORE_PORT), "periodSeconds": 2, "failureThreshold": 3},
+        "livenessProbe": {**_tcp_probe(STORE_PORT), "periodSeconds": 10, "failureThreshold": 6},
         "volumeMounts": [
             {"name": "models", "mountPath": "/models"},
             {"name": "store-tmp", "mountPath": "/tmp"},
@@ -183,6 +204,10 @@ def _volumes(pool: str, spec: AcceleratorPoolSpec) -> list[Object]:
 
 def _http_probe(path: str) -> Object:
     return {"httpGet": {"path": path, "port": HTTP_PORT}, "timeoutSeconds": 5}
+
+
+def _tcp_probe(port: int) -> Object:
+    return {"tcpSocket": {"port": port}, "timeoutSeconds": 5}
 
 
 def _port(name: str, number: int) -> Object:
