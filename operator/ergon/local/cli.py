@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from ergon.local import lifecycle, namespaces, report
+from ergon.local import lifecycle, namespaces, report, triton_env
 from ergon.local.progress import Progress
 from ergon.local.state import ClusterRecord, Layout, LocalError
 
@@ -106,9 +107,8 @@ def env(name: Name = "local") -> None:
     record = lifecycle.running(layout)
     for key, value in _variables(layout, record).items():
         typer.echo(f"export {key}={shlex.quote(value)}")
-    programs = Path(sys.executable).parent
-    if str(programs) not in os.environ.get("PATH", "").split(":"):
-        typer.echo(f'export PATH={shlex.quote(str(programs))}:"$PATH"')
+    if shutil.which("kubectl") is None:
+        typer.echo(f'export PATH="$PATH":{shlex.quote(str(triton_env.programs(Path(record.triton_environment))))}')
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

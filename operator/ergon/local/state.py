@@ -130,7 +130,7 @@ class Layout:
                 if not _same_file(handle.fileno(), self.lock_file):
                     continue
                 yield
-                if not self.root.exists():
+                if not self.record.exists():
                     self.lock_file.unlink(missing_ok=True)
                 return
 

@@ -37,14 +37,14 @@ def provide(progress: Progress) -> Path:
         if not whole(folder):
             _make(folder, progress)
             _forget_old(root, folder)
-    link_kubectl(folder / "venv")
+    _link_kubectl(folder)
     return folder
 
 
 def whole(folder: Path) -> bool:
     """Whether an environment is complete and its Python still runs (the Python that it was made from may be gone)."""
-    programs = [folder / "venv" / "bin" / name for name in ("rclone", "traefik", "kubectl")]
-    parts = [*programs, tritonserver(folder), _stub(folder)]
+    tools = [folder / "venv" / "bin" / name for name in ("rclone", "traefik", "kubectl")]
+    parts = [*tools, tritonserver(folder), _stub(folder)]
     if not (folder / "complete").exists() or not all(part.is_file() for part in parts):
         return False
     try:
@@ -65,14 +65,20 @@ def tritonserver(folder: Path) -> Path:
     return _wheel(folder) / "bin" / "tritonserver"
 
 
-def link_kubectl(environment: Path) -> None:
-    """Put kubectl beside this Python, where a shell with the project's environment finds it, unless there is one."""
-    link = Path(sys.executable).parent / "kubectl"
-    target = environment / "bin" / "kubectl"
-    if link.is_symlink() and not link.exists():
-        link.unlink(missing_ok=True)
-    if not os.path.lexists(link) and os.access(link.parent, os.W_OK):
-        link.symlink_to(target)
+def programs(folder: Path) -> Path:
+    """A folder that holds kubectl and nothing else, for a person's PATH."""
+    return folder / "bin"
+
+
+def _link_kubectl(folder: Path) -> None:
+    """Put kubectl where a person's shell finds it: in a folder of its own, and beside this Python unless there is one."""
+    programs(folder).mkdir(exist_ok=True)
+    for place in (programs(folder), Path(sys.executable).parent):
+        link = place / "kubectl"
+        if link.is_symlink() and not link.exists():
+            link.unlink(missing_ok=True)
+        if not os.path.lexists(link) and os.access(place, os.W_OK):
+            link.symlink_to(folder / "venv" / "bin" / "kubectl")
 
 
 def _wheel(folder: Path) -> Path:
