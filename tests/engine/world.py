@@ -247,45 +247,51 @@ class Operator:
         return self.process.wait(timeout=30)
 
 
+def _processes() -> Iterator[tuple[int, list[bytes]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if arguments[0]:
+                yield int(entry.name), arguments
+
+
 def _pids_with(argument: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if argument.encode() in arguments and b"run" in arguments and b"exec" not in arguments:
-                found.append(int(entry.name))
-    return found
+    return [
+        pid
+        for pid, arguments in _processes()
+        if argument.encode() in arguments and b"run" in arguments and b"exec" not in arguments
+    ]
 
 
-def triton_pids(pod_ip: str) -> list[int]:
-    """The tritonserver process of a pod, by its address."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if arguments[0].endswith(b"tritonserver") and f"--grpc-address={pod_ip}".encode() in arguments:
-                found.append(int(entry.name))
-    return found
+def triton_pids(operator: Operator, pod_ip: str) -> list[int]:
+    """The tritonserver process of a pod: by its address, in the operator's network (other clusters have the same addresses)."""
+    network = {os.readlink(f"/proc/{pid}/ns/net") for pid in _pids_with(f"--identity={operator.identity}")}
+    return [
+        pid
+        for pid, arguments in _processes()
+        if arguments[0].endswith(b"tritonserver")
+        and f"--grpc-address={pod_ip}".encode() in arguments
+        and os.readlink(f"/proc/{pid}/ns/net") in network
+    ]
 
 
 def stub_pids(served_name: str) -> list[int]:
     """The Python backend's processes of a model."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                arguments = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"triton_python_backend_stub" in arguments[0] and f"/models/{served_name}/1/model.py".encode() in arguments:
-                found.append(int(entry.name))
-    return found
+    wanted = f"/models/{served_name}/1/model.py".encode()
+    return [pid for pid, arguments in _processes() if b"triton_python_backend_stub" in arguments[0] and wanted in arguments]
+
+
+def api_server_pids(cluster: Cluster) -> list[int]:
+    """The API server of this very cluster: the one whose arguments name its state folder."""
+    state = str(cluster.models.parent).encode()
+    return [
+        pid
+        for pid, arguments in _processes()
+        if arguments[0].endswith(b"kube-apiserver") and any(state in argument for argument in arguments)
+    ]
 
 
 def write_model(models: Path, name: str, code: str = ECHO, factor: int = 2, config: str = CONFIG) -> str:

@@ -147,8 +147,7 @@ class Engine:
             self.look_again(key, self._started_at + SETTLING_SECONDS)
             return
         facts, body = model_status(view, decision)
-        serve = view.refusal is None or view.refusal.reason != "NameTaken"
-        self._models.wish(key, Wish(decision.endpoints, facts, body, serve=serve, placed=bool(view.planned)))
+        self._models.wish(key, Wish(decision.endpoints, facts, body, placed=bool(view.planned)))
 
     def _too_early(self, view: ModelView, now: float) -> bool:
         """Whether, just after a start, a server of the model is yet to be read: until then its status is left as it stands."""
@@ -245,7 +244,7 @@ class Engine:
             condemned=agent.condemned if agent is not None else "",
             holds_models=agent is not None and (not agent.synced or agent.holds_models) and pod.ready,
             unscheduled_seconds=max(0.0, waited),
-            node_lost=bool(pod.node) and (node is None or not node.ready),
+            node_lost=bool(pod.node) and (node is None or not node.ready) and not (agent is not None and agent.answering),
             problem=pod.problem,
         )
 

@@ -37,7 +37,6 @@ class Wish:
     endpoints: tuple[ServerView, ...] = ()
     facts: list[Fact] = field(default_factory=list)
     body: Object = field(default_factory=dict)
-    serve: bool = True
     placed: bool = False
 
 
@@ -97,8 +96,6 @@ class ModelWriter:
         if self._status(record, wish) != record.status:
             return True
         children = self._cache.children.get(record.key, {})
-        if not wish.serve:
-            return False
         return any(
             not covers(children.get((obj["kind"], obj["metadata"]["name"])), obj) for obj in self._children(record, wish)
         ) or bool(self._surplus(record, wish))
@@ -137,7 +134,7 @@ class ModelWriter:
             return
         try:
             await self._clear_predecessor(record)
-            if wish.serve and (children := self._children(record, wish)) and await self._own_service(record, children[0]):
+            if (children := self._children(record, wish)) and await self._own_service(record, children[0]):
                 await self._sync_children(record, wish)
             await self._sync_status(record, wish)
         except NotFound:

@@ -66,6 +66,7 @@ class ServerAgent:
 
     pod: PodRecord
     zone: str
+    node_ready: bool
     triton: TritonServer
     store: ModelStore
     disk_bytes: int
@@ -89,8 +90,13 @@ class ServerAgent:
         return self.pod.key
 
     def view(self) -> ServerView:
-        """The server as decisions see it."""
+        """The server as decisions see it.
+
+        A pod whose node is silent is marked not Ready by the node's controller; where its Triton answers us, it serves: after an
+        outage of the API server all nodes look lost for a moment.
+        """
         pod = self.pod
+        pod_ready = pod.ready or (not self.node_ready and self.answering)
         return ServerView(
             pod.key,
             pod.name,
@@ -98,7 +104,7 @@ class ServerAgent:
             pod.ip,
             pod.node,
             self.zone,
-            pod.ready,
+            pod_ready,
             pod.deleting,
             self.synced,
             self.answering,

@@ -11,7 +11,7 @@ from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.observed import ColdStart, IndexState, ServerView
 
 log = logging.getLogger("ergon.servers")
-Connect = Callable[[PodRecord, str, KeyMaterial], ServerAgent]
+Connect = Callable[[PodRecord, str, bool, KeyMaterial], ServerAgent]
 
 TOO_MANY_HUNG_LOADS = 4
 """Of Triton's 8 load threads: half of them gone, and the pod is emptied and replaced before none is left."""
@@ -110,16 +110,16 @@ class Servers:
         for server, pod in cache.pods.items():
             known = self._agents.get(server)
             node = cache.nodes.get(pod.node)
-            zone = node.zone if node is not None else ""
+            zone, node_ready = (node.zone, node.ready) if node is not None else ("", False)
             if known is not None:
                 if known.hung_loads >= TOO_MANY_HUNG_LOADS:
                     known.condemned = known.condemned or f"{known.hung_loads} loads hang on it"
-                if known.pod != pod or known.zone != zone:
-                    known.pod, known.zone = pod, zone
+                if (known.pod, known.zone, known.node_ready) != (pod, zone, node_ready):
+                    known.pod, known.zone, known.node_ready = pod, zone, node_ready
                     known.poke()
                     self._cache.wake(models=[*known.facts, *self._placed_there(server)])
             elif pod.ip and not pod.deleting and pod.phase == "Running" and server.pool in keys:
-                self._start(pod, zone, keys[server.pool])
+                self._start(pod, zone, node_ready, keys[server.pool])
 
     def _placed_there(self, server: ServerKey) -> list[ModelKey]:
         return [
@@ -129,8 +129,8 @@ class Servers:
             if placement["pool"] == server.pool and placement["server"] == server.ordinal
         ]
 
-    def _start(self, pod: PodRecord, zone: str, keys: KeyMaterial) -> None:
-        agent = self._connect(pod, zone, keys)
+    def _start(self, pod: PodRecord, zone: str, node_ready: bool, keys: KeyMaterial) -> None:
+        agent = self._connect(pod, zone, node_ready, keys)
         self._agents[pod.key] = agent
         self._tasks[pod.key] = asyncio.create_task(agent.run(), name=f"server {pod.key}")
 

@@ -97,13 +97,14 @@ class Leader:
             else InstanceKind.CPU
         )
 
-    def _connect(self, pod: PodRecord, zone: str, keys: KeyMaterial) -> ServerAgent:
+    def _connect(self, pod: PodRecord, zone: str, node_ready: bool, keys: KeyMaterial) -> ServerAgent:
         record = self._cache.pools.get(pod.key.pool)
         disk = quantity_bytes(record.spec.disk) if record is not None and record.spec is not None else 0
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         return ServerAgent(
             pod=pod,
             zone=zone,
+            node_ready=node_ready,
             triton=TritonServer(f"{host}:{GRPC_PORT}", keys.admin_key, read_seconds=3.0),
             store=ModelStore(f"{host}:{STORE_PORT}", keys.store_user, keys.store_password, keys.certificate),
             disk_bytes=disk,

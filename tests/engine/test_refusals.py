@@ -1,0 +1,164 @@
+"""Bad input: each with a reason and a message a person can act on, and no harm to anything else."""
+
+import base64
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.engine.world import CONFIG, ECHO, Object, World, model, until, write_model
+
+pytestmark = pytest.mark.cluster
+Make = Callable[[World, str], Object]
+
+
+def directory(code: str = ECHO, config: str = CONFIG, **spec: object) -> Make:
+    def make(world: World, ns: str) -> Object:
+        return model(ns, "bad", write_model(world.cluster.models, f"{ns}-bad", code, config=config), **spec)
+
+    return make
+
+
+def uri(text: str, **spec: object) -> Make:
+    return lambda world, ns: model(ns, "bad", text, **spec)
+
+
+def not_a_model(world: World, ns: str) -> Object:
+    folder = world.cluster.models / f"{ns}-bad"
+    folder.mkdir()
+    (folder / "readme.txt").write_text("hello")
+    return model(ns, "bad", f"file:///{ns}-bad")
+
+
+RAISES = "class TritonPythonModel:\n    def initialize(self, args):\n        raise RuntimeError('the weights are not here')\n"
+
+CASES: dict[str, tuple[Make, str, str]] = {
+    "nothing there": (uri("file:///no/such/model"), "SourceNotFound", "/no/such/model"),
+    "not a model directory": (not_a_model, "SourceInvalid", "config.pbtxt"),
+    "leaves /sources": (uri("file:///a/%2e%2e/%2e%2e/etc"), "SourceNotAllowed", "/sources"),
+    "wrong backend": (directory(variant={"backend": "onnxruntime"}), "ConfigurationInvalid", "onnxruntime"),
+    "bad override": (directory(variant={"config": {"max_batch_sise": 4}}), "ConfigurationInvalid", "max_batch_sise"),
+    "override with a path": (
+        directory(variant={"config": {"parameters": {"EXECUTION_ENV_PATH": {"string_value": "/tmp/x"}}}}),
+        "ConfigurationInvalid",
+        "EXECUTION_ENV_PATH",
+    ),
+    "override that Triton refuses": (
+        directory(variant={"config": {"max_batch_size": -5}}),
+        "LoadFailed",
+        "config.pbtxt does not fit",
+    ),
+    "raises in initialize": (directory(RAISES), "LoadFailed", "the weights are not here"),
+    "syntax error": (directory("class TritonPythonModel(:\n"), "LoadFailed", "invalid syntax"),
+    "no such bucket host": (uri("s3://models/ner", secret="missing"), "SecretInvalid", "does not exist"),
+    "no pool of that kind": (directory(variant={"accelerators": ["tpu"]}), "NoPoolFits", "AcceleratorMismatch"),
+    "larger than any server": (directory(variant={"memory": "100Gi"}), "NoPoolFits", "MemoryTooSmall"),
+    "quality too low": (directory(minQuality=0.9), "NoPoolFits", "QualityTooLow"),
+    "pool not selected": (directory(pools={"matchLabels": {"no": "such"}}), "NoPoolFits", "PoolNotSelected"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_says_what_is_wrong_and_harms_nothing(world: World, case: str) -> None:
+    make, reason, words = CASES[case]
+    with world.namespace() as ns:
+        world.apply(make(world, ns))
+        condition = world.reason(ns, "bad", reason)
+        assert condition["status"] == "False"
+        assert words in condition["message"], condition["message"]
+        stalled = world.condition(world.model(ns, "bad"), "Stalled")
+        assert stalled["status"] == "True"
+        world.apply(model(ns, "good", write_model(world.cluster.models, f"{ns}-good")))
+        world.ready(ns, "good")
+        assert world.ask(ns, "good") == 42
+
+
+def test_every_candidate_has_its_reason_in_alternatives(world: World) -> None:
+    with world.namespace() as ns:
+        world.apply(directory(variant={"accelerators": ["tpu"]})(world, ns))
+        world.reason(ns, "bad", "NoPoolFits")
+        alternatives = world.model(ns, "bad")["status"]["alternatives"]
+        assert [(a["pool"], a["variant"], a["verdict"], a["reason"]) for a in alternatives] == [
+            ("cpu", "cpu", "Rejected", "AcceleratorMismatch")
+        ]
+
+
+def test_a_secret_of_another_type_and_a_fetch_mended_by_its_secret(world: World) -> None:
+    with world.namespace() as ns:
+        data = {"access_key_id": base64.b64encode(b"id").decode()}
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "source", "namespace": ns},
+            "type": "Opaque",
+            "data": data,
+        }
+        world.apply(secret)
+        world.apply(model(ns, "bad", "s3://models/ner", secret="source"))
+        condition = world.reason(ns, "bad", "SecretInvalid")
+        assert "ergon.dev/source" in condition["message"]
+        assert "Opaque" in condition["message"]
+
+
+def test_what_is_mended_becomes_ready_by_itself(world: World) -> None:
+    with world.namespace() as ns:
+        world.apply(model(ns, "late", f"file:///{ns}-late"))
+        world.reason(ns, "late", "SourceNotFound")
+        write_model(world.cluster.models, f"{ns}-late")
+        world.ready(ns, "late")
+
+
+def test_a_service_of_that_name_is_left_alone(world: World) -> None:
+    with world.namespace() as ns:
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "taken", "namespace": ns, "labels": {"app": "theirs"}},
+            "spec": {"ports": [{"port": 80}], "selector": {"app": "theirs"}},
+        }
+        world.apply(service)
+        world.apply(model(ns, "taken", write_model(world.cluster.models, f"{ns}-taken")))
+        condition = world.reason(ns, "taken", "NameTaken", kind="Accepted")
+        assert "Service taken" in condition["message"]
+        held = world.get("svc", "taken", "-n", ns) or {}
+        assert held["spec"]["selector"] == {"app": "theirs"}
+        assert "ownerReferences" not in held["metadata"]
+        world.kubectl("delete", "svc", "taken", "-n", ns)
+        world.ready(ns, "taken", 60)
+
+
+def test_a_change_while_it_loads_is_followed(world: World) -> None:
+    slow = "import time\n\n\nclass TritonPythonModel:\n    def initialize(self, args):\n        time.sleep(4)\n"
+    with world.namespace() as ns:
+        world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-slow", slow)))
+        world.reason(ns, "echo", "Loading")
+        world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-fast", factor=5)))
+        world.ready(ns, "echo")
+        assert world.ask(ns, "echo", 2) == 10
+
+
+def test_an_object_of_another_schema_keeps_what_it_serves(world: World) -> None:
+    """A newer schema's field is ignored; the API server prunes it, so it is put in without validation."""
+    with world.namespace() as ns:
+        newer = model(ns, "echo", write_model(world.cluster.models, f"{ns}-echo"))
+        newer["spec"]["someFutureField"] = {"a": 1}
+        done = world.kubectl("apply", "--validate=warn", "-f", "-", stdin=json.dumps(newer))
+        assert "someFutureField" in done.stderr
+        world.ready(ns, "echo")
+
+
+def test_a_budget_says_that_it_does_nothing(world: World) -> None:
+    world.apply(
+        {
+            "apiVersion": "ergon.dev/v1alpha1",
+            "kind": "EnergyBudget",
+            "metadata": {"name": "site"},
+            "spec": {"limits": {"watts": 100}},
+        }
+    )
+    until(
+        lambda: world.condition(world.get("ebud", "site") or {}, "Accepted").get("reason") == "NotImplemented",
+        "the budget saying so",
+        20,
+    )
+    world.kubectl("delete", "ebud", "site")
