@@ -113,8 +113,11 @@ def test_a_component_that_dies_is_started_again(kube: Kube) -> None:
 
 
 def test_a_dead_node_is_noticed_and_comes_back(kube: Kube) -> None:
-    spec = {"nodeSelector": {"ergon.dev/accelerator": "npu"}, "terminationGracePeriodSeconds": 1}
-    kube.apply(pod("there", "sleep", "86399", spec=spec))
+    volumes = [{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}]
+    spec = {"nodeSelector": {"ergon.dev/accelerator": "npu"}, "terminationGracePeriodSeconds": 1, "volumes": volumes}
+    mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("disk", "memory")]
+    script = "echo x >>/disk/runs; echo x >>/memory/runs; cat /disk/runs /memory/runs | wc -l; exec sleep 86399"
+    kube.apply(pod("there", "sh", "-c", script, spec=spec, volumeMounts=mounts))
     before = kube.ready("there")
     assert before["spec"]["nodeName"] == "npu-0"
     assert kube.local("node", "stop", "npu-0").returncode == 0
@@ -127,6 +130,7 @@ def test_a_dead_node_is_noticed_and_comes_back(kube: Kube) -> None:
     kube.until("node", "npu-0", is_ready)
     after = kube.until("pod", "there", lambda item: is_ready(item) and container(item)["restartCount"] == 1)
     assert after["status"]["podIP"] != before["status"]["podIP"]
+    assert kube.kubectl("logs", "there") == "3\n", "its disk has seen two runs, its memory one"
 
 
 def test_a_simulated_accelerator_is_scheduled_by_its_resource(kube: Kube) -> None:

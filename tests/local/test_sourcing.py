@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import subprocess
 import sys
 import tarfile
@@ -11,7 +12,7 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from ergon.local import binaries, gobuild
+from ergon.local import binaries, gobuild, triton_env
 from ergon.local.download import DownloadError, expected_checksum, fetch, fetch_member
 from ergon.local.progress import Progress, Step
 from ergon.local.state import LocalError
@@ -124,6 +125,28 @@ def test_checksums_are_found_in_both_forms(text: str) -> None:
 def test_a_missing_checksum_is_an_error() -> None:
     with pytest.raises(DownloadError, match="no checksum"):
         expected_checksum("bb  other\n", "etcd.tar.gz")
+
+
+def make_environment(folder: Path) -> None:
+    for part in triton_env.part_sizes(folder):
+        program(folder / part, part)
+    (folder / "venv" / "bin" / "python").symlink_to(sys.executable)
+    (folder / "complete.json").write_text(json.dumps(triton_env.part_sizes(folder)))
+
+
+def test_an_environment_is_whole_only_with_every_part(tmp_path: Path) -> None:
+    make_environment(tmp_path)
+    assert triton_env.whole(tmp_path)
+    with triton_env.tritonserver(tmp_path).open("r+b") as file:
+        file.truncate(5)
+    assert not triton_env.whole(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["complete.json", "venv/bin/python", "venv/bin/rclone"])
+def test_an_environment_that_lost_a_part_is_made_anew(tmp_path: Path, lost: str) -> None:
+    make_environment(tmp_path)
+    (tmp_path / lost).unlink()
+    assert not triton_env.whole(tmp_path)
 
 
 async def serve(files: dict[str, bytes]) -> tuple[web.AppRunner, str]:

@@ -55,6 +55,11 @@ def cache_folder() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "ergon"
 
 
+def state_folder() -> Path:
+    """The folder that holds a folder for each cluster."""
+    return _xdg("XDG_STATE_HOME", ".local/state") / "ergon"
+
+
 @dataclass(frozen=True)
 class Layout:
     """The files of one cluster."""
@@ -67,7 +72,7 @@ class Layout:
         """The layout of the cluster called `name`; raises LocalError for a name that is no DNS label."""
         if not _NAME.fullmatch(name):
             raise LocalError(f"cluster name {name!r} must be lower-case letters, digits and dashes, at most 40")
-        return cls(name, _xdg("XDG_STATE_HOME", ".local/state") / "ergon" / name)
+        return cls(name, state_folder() / name)
 
     @property
     def record(self) -> Path:
@@ -196,6 +201,12 @@ class ClusterRecord:
     @property
     def gateway_url(self) -> str:
         return f"http://127.0.0.1:{self.gateway_port}"
+
+
+def living_clusters() -> list[ClusterRecord]:
+    """The records of this person's clusters that run now."""
+    records = [ClusterRecord.load(path) for path in state_folder().glob("*/cluster.json")]
+    return [record for record in records if record is not None and record.alive]
 
 
 def process_start(pid: int) -> str:

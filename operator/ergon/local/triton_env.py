@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -16,13 +17,14 @@ from pathlib import Path
 
 from ergon.local import python_env
 from ergon.local.progress import Progress
-from ergon.local.state import LocalError, cache_folder
+from ergon.local.state import LocalError, cache_folder, living_clusters, write_atomically
 
 _HERE = Path(__file__).parent
 _REQUIREMENTS = _HERE / "requirements-triton.txt"
 _MODELS = _HERE / "requirements-models.txt"
 _KEPT = 2
-_LAYOUT = 2
+_COMPLETE = "complete.json"
+_LAYOUT = 3
 """Counted up when the way in which an environment is laid out changes."""
 _CHECK_SECONDS = 20.0
 
@@ -42,19 +44,27 @@ def provide(progress: Progress) -> Path:
 
 
 def whole(folder: Path) -> bool:
-    """Whether an environment is complete and its Python still runs (the Python that it was made from may be gone)."""
-    tools = [folder / "venv" / "bin" / name for name in ("rclone", "traefik", "kubectl")]
-    parts = [*tools, tritonserver(folder), _stub(folder)]
-    if not (folder / "complete").exists() or not all(part.is_file() for part in parts):
-        return False
+    """Whether an environment is complete: its parts have the sizes they were made with, and its Python still runs."""
     try:
-        subprocess.run(
-            [str(folder / "venv" / "bin" / "python"), "-c", "import numpy"],
-            check=True,
-            capture_output=True,
-            timeout=_CHECK_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
+        sizes = json.loads((folder / _COMPLETE).read_text())
+    except (OSError, json.JSONDecodeError):
+        return False
+    return bool(sizes == part_sizes(folder)) and _python_runs(folder)
+
+
+def part_sizes(folder: Path) -> dict[str, int]:
+    """The sizes in bytes of the parts that pods run; -1 for one that is not there."""
+    tools = [folder / "venv" / "bin" / name for name in ("rclone", "traefik", "kubectl")]
+    library = folder / "backends" / "python" / "libtriton_python.so"
+    parts = [*tools, tritonserver(folder), _stub(folder), library]
+    return {str(part.relative_to(folder)): part.stat().st_size if part.is_file() else -1 for part in parts}
+
+
+def _python_runs(folder: Path) -> bool:
+    """The Python that an environment was made from may be gone."""
+    command = [str(folder / "venv" / "bin" / "python"), "-S", "-c", ""]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_CHECK_SECONDS, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError):
         return False
     return True
@@ -112,7 +122,7 @@ def _make(folder: Path, progress: Progress) -> None:
     except python_env.InstallError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise LocalError(f"Triton's environment cannot be made: {error}") from error
-    (folder / "complete").touch()
+    write_atomically(folder / _COMPLETE, json.dumps(part_sizes(folder)))
 
 
 def _lay_out_backends(folder: Path) -> None:
@@ -125,8 +135,9 @@ def _lay_out_backends(folder: Path) -> None:
 
 
 def _forget_old(root: Path, current: Path) -> None:
-    """Keep the current environment and the one used before it; a running cluster may still use that."""
-    others = [path for path in root.iterdir() if path.is_dir() and path != current]
+    """Keep the current environment, the one used before it, and those of clusters that run."""
+    in_use = {Path(record.triton_environment) for record in living_clusters()}
+    others = [path for path in root.iterdir() if path.is_dir() and path != current and path not in in_use]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in others[_KEPT - 1 :]:
         shutil.rmtree(path, ignore_errors=True)

@@ -54,6 +54,7 @@ class Agent:
         if verb == "stop" and node.alive:
             node.stop()
         elif verb == "start" and not node.alive:
+            node.sweep(set(self._pods))
             await node.start()
             for pod in list(self._pods.values()):
                 if pod["spec"].get("nodeName") == name:

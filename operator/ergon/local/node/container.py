@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 import uuid
@@ -31,6 +32,7 @@ Object = dict[str, Any]
 _PATH = f"{SHIM_TARGET}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CONFIGURE_AGAIN_SECONDS = 2.0
 _MESSAGE_BYTES = 4096
+_LOG_BYTES = 64 << 20
 _MINIMUM_GRACE_SECONDS = 2.0
 
 
@@ -87,6 +89,13 @@ class ContainerRunner:
     def log_file(self, previous: bool = False) -> Path:
         """The output of the current run, or of the one before it."""
         return self._pod.container_folder(self.view.name) / f"{max(self._runs - (2 if previous else 1), 0)}.log"
+
+    def trim_log(self) -> None:
+        """Begin the log anew when it has grown too large; the container goes on appending to it."""
+        log = self.log_file()
+        with contextlib.suppress(FileNotFoundError):
+            if log.stat().st_size > _LOG_BYTES:
+                os.truncate(log, 0)
 
     def writes(self, log: Path) -> bool:
         """Whether the container runs and its output goes to this file."""

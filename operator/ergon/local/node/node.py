@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ class Node:
             worker.kill()
             self._addresses.free(worker.context.address)
         self.workers.clear()
+
+    def sweep(self, known: set[str]) -> None:
+        """Delete what is left of pods that are no longer there; `known` are the uids of those that are."""
+        for folder in (self._folder / "pods").glob("*_*_*"):
+            if folder.name.rpartition("_")[2] not in known:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def pod_changed(self, pod: Object) -> None:
         """A pod bound to this node was added or changed."""

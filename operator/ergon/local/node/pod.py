@@ -102,7 +102,7 @@ class PodWorker:
             runner.kill()
         for task in self._tasks:
             task.cancel()
-        self.context.volumes.tear_down()
+        self.context.volumes.lose_memory()
 
     async def _live(self) -> None:
         await self._mount()
@@ -144,9 +144,11 @@ class PodWorker:
         return code == 0
 
     async def _refresh(self) -> None:
-        """Keep projected volumes current while the pod lives."""
+        """Keep projected volumes current, and logs small, while the pod lives."""
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
+            for runner in self._main:
+                runner.trim_log()
             if self._volumes_ready:
                 try:
                     await self.context.volumes.refresh()
@@ -173,11 +175,16 @@ class PodWorker:
 
     async def _write_status(self) -> None:
         status = self._status()
-        if status != self._sent:
+        if status != self._sent or self._overruled(status):
             body = {"metadata": {"uid": self.context.object["metadata"]["uid"]}, "status": status}
             path = pod_path(self.context.object)
             await self.context.api.request("PATCH", f"{path}/status", body, content_type=STRATEGIC_PATCH)
             self._sent = status
+
+    def _overruled(self, status: Object) -> bool:
+        """Whether somebody else has changed a condition: the node lifecycle controller does when the node seemed lost."""
+        seen = {c["type"]: c["status"] for c in (self.context.object.get("status") or {}).get("conditions") or []}
+        return any(seen.get(c["type"], c["status"]) != c["status"] for c in status["conditions"])
 
     def _status(self) -> Object:
         item = self.context.object

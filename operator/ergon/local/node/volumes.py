@@ -65,10 +65,14 @@ class PodVolumes:
 
     def tear_down(self) -> None:
         """Unmount and delete all that the pod had; hostPaths stay as they are."""
+        self.lose_memory()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def lose_memory(self) -> None:
+        """Unmount what lies in memory; what lies on disk stays, as after a power cut."""
         for path in self._tmpfs:
             linux.unmount(str(path))
         self._tmpfs.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def mounts(self, container: Object, environment: Mapping[str, str]) -> list[Mount]:
         """What a container mounts; raises ConfigurationError for a subPath that leaves its volume."""
@@ -100,6 +104,8 @@ class PodVolumes:
         target.mkdir(parents=True, exist_ok=True)
         target.chmod(0o777)
         if spec.get("medium") == "Memory":
+            if target.is_mount():
+                linux.unmount(str(target))
             limit = spec.get("sizeLimit")
             size = f",size={int(quantity(str(limit)))}" if limit else ""
             linux.mount("tmpfs", str(target), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode=1777{size}")
