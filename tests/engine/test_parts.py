@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ergon.engine.compare import covers
-from ergon.engine.conditions import keep_since, stamp
+from ergon.engine.models import keep_since
 from ergon.engine.queue import KeyedQueue
-from ergon.reconcile.status import Fact
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -47,15 +46,6 @@ def test_a_difference_is_seen(actual: object, desired: object) -> None:
 def test_an_absent_list_is_an_empty_one() -> None:
     assert covers({"endpoints": None}, {"endpoints": []})
     assert covers({}, {"endpoints": []})
-
-
-def test_the_time_of_a_condition_stays_while_its_status_does() -> None:
-    first = stamp([Fact("Ready", False, "Loading")], [], 1, "t1")
-    same = stamp([Fact("Ready", False, "Downloading")], first, 2, "t2")
-    flipped = stamp([Fact("Ready", True, "Ready")], same, 2, "t3")
-    assert [c[0]["lastTransitionTime"] for c in (first, same, flipped)] == ["t1", "t1", "t3"]
-    assert same[0]["observedGeneration"] == 2
-    assert same[0]["reason"] == "Downloading"
 
 
 def test_a_placement_keeps_its_time_while_its_state_does() -> None:

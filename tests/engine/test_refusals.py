@@ -35,7 +35,7 @@ RAISES = "class TritonPythonModel:\n    def initialize(self, args):\n        rai
 CASES: dict[str, tuple[Make, str, str]] = {
     "nothing there": (uri("file:///no/such/model"), "SourceNotFound", "/no/such/model"),
     "not a model directory": (not_a_model, "SourceInvalid", "config.pbtxt"),
-    "leaves /sources": (uri("file:///a/%2e%2e/%2e%2e/etc"), "SourceNotAllowed", "/sources"),
+    "leaves /sources": (uri("file:///a/%2e%2e/%2e%2e/etc"), "SourceNotAllowed", "'..'"),
     "wrong backend": (directory(variant={"backend": "onnxruntime"}), "ConfigurationInvalid", "onnxruntime"),
     "bad override": (directory(variant={"config": {"max_batch_sise": 4}}), "ConfigurationInvalid", "max_batch_sise"),
     "override with a path": (

@@ -266,15 +266,19 @@ def _pids_with(argument: str) -> list[int]:
     ]
 
 
+def _network(pid: int) -> Path:
+    return Path(f"/proc/{pid}/ns/net").readlink()
+
+
 def triton_pids(operator: Operator, pod_ip: str) -> list[int]:
     """The tritonserver process of a pod: by its address, in the operator's network (other clusters have the same addresses)."""
-    network = {os.readlink(f"/proc/{pid}/ns/net") for pid in _pids_with(f"--identity={operator.identity}")}
+    network = {_network(pid) for pid in _pids_with(f"--identity={operator.identity}")}
     return [
         pid
         for pid, arguments in _processes()
         if arguments[0].endswith(b"tritonserver")
         and f"--grpc-address={pod_ip}".encode() in arguments
-        and os.readlink(f"/proc/{pid}/ns/net") in network
+        and _network(pid) in network
     ]
 
 

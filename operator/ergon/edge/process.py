@@ -53,9 +53,7 @@ class Process:
         health = HealthServer(self.metrics, self._ready)
         await health.start(self.host, self.port)
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        _take_signals(stop)
         lag = asyncio.create_task(health.watch_lag(self._refresh))
         election = LeaderElection(self.client, self.settings.operator_namespace, "ergon", self.settings.identity)
         try:
@@ -87,9 +85,14 @@ class Process:
         self._state = "reading the cluster"
         self.metrics.leading.set(1)
         began = asyncio.get_running_loop().time()
-        settings = await self._with_gateway_if_there()
-        kinds = (*EVERYWHERE, *(ROUTES if settings.gateway else ()))
-        await self._prime((*kinds, *OWN_NAMESPACE))
+        reading = asyncio.create_task(self._read_all(), name="reading")
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({reading, stopped, *({lost} if lost is not None else ())}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            reading.cancel()
+            stopped.cancel()
+            return 0 if stop.is_set() else 1
+        settings, kinds = reading.result()
         leader = self._leader = Leader(self.client, self._cache, settings, self.metrics, may_act)
         took = asyncio.get_running_loop().time() - began
         log.info("leading: %d models and %d pools read in %.2f s", len(self._cache.models), len(self._cache.pools), took)
@@ -103,9 +106,10 @@ class Process:
                 watch(self._cache, OWN_NAMESPACE, (self.settings.operator_namespace,), self._seen, kopf_stop), name="watch own"
             ),
         ]
-        stopped = asyncio.create_task(stop.wait())
         if settings is not self.settings:
             watches.append(asyncio.create_task(self._await_gateway(), name="the wait for the Gateway API"))
+        # kopf has taken the signals for itself by now, in each of its operators.
+        asyncio.get_running_loop().call_later(1.0, _take_signals, stop)
         ends: set[asyncio.Task[object]] = {engine, stopped, *watches, *({lost} if lost is not None else ())}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         code = self._why(engine, watches, lost, stop)
@@ -135,6 +139,15 @@ class Process:
                 return 1
         log.info("stopping: what is loaded stays loaded")
         return 0
+
+    async def _read_all(self) -> tuple[Settings, tuple[Watched, ...]]:
+        """Fill the cache; the settings and kinds that hold for this term."""
+        settings = await self._with_gateway_if_there()
+        # A namespaced installation may not read nodes: then zones and cordons are not known.
+        everywhere = [watched for watched in EVERYWHERE if watched.kind != "Node" or not settings.watch_namespaces]
+        kinds = (*everywhere, *(ROUTES if settings.gateway else ()))
+        await self._prime((*kinds, *OWN_NAMESPACE))
+        return settings, kinds
 
     async def _with_gateway_if_there(self) -> Settings:
         """The settings, without the Gateway where its API is not installed: models are served all the same."""
@@ -218,3 +231,10 @@ class Process:
     def _refresh(self) -> None:
         if self._leader is not None:
             self._leader.refresh_metrics()
+
+
+def _take_signals(stop: asyncio.Event) -> None:
+    """SIGINT and SIGTERM ask for a graceful end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from ergon.api.conditions import merge
 from ergon.api.types import API_VERSION
 from ergon.engine.actions import Executor
 from ergon.engine.cache import Cache, ModelRecord, PoolRecord
-from ergon.engine.conditions import stamp
 from ergon.engine.fleet import Planner
 from ergon.engine.models import ModelWriter, Wish
 from ergon.engine.pools import PoolWriter
@@ -244,9 +244,14 @@ class Engine:
             condemned=agent.condemned if agent is not None else "",
             holds_models=agent is not None and (not agent.synced or agent.holds_models) and pod.ready,
             unscheduled_seconds=max(0.0, waited),
-            node_lost=bool(pod.node) and (node is None or not node.ready) and not (agent is not None and agent.answering),
+            node_lost=self._node_lost(pod.node) and not (agent is not None and agent.answering),
             problem=pod.problem,
         )
+
+    def _node_lost(self, name: str) -> bool:
+        """Whether a node is gone or silent. A namespaced installation reads no nodes, and takes none for lost."""
+        node = self._cache.nodes.get(name)
+        return bool(name and self._cache.nodes) and (node is None or not node.ready)
 
     # Budgets
 
@@ -264,7 +269,7 @@ class Engine:
             "Accepted", False, "NotImplemented", "this version of Ergon does not hold energy budgets yet; nothing is limited"
         )
         previous = (budget.get("status") or {}).get("conditions") or ()
-        conditions = stamp([fact], previous, generation, now_text())
+        conditions = merge(previous, [fact], generation=generation, now=now_text())
         if list(previous) == conditions:
             return
         status = {"observedGeneration": generation, "conditions": conditions}

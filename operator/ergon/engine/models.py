@@ -1,20 +1,20 @@
 """What is written to the API server for one model: its Service, EndpointSlices and routes, its status, its events."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ergon.api.conditions import merge
 from ergon.api.types import API_VERSION
 from ergon.engine.cache import Cache, ModelRecord
 from ergon.engine.compare import covers
-from ergon.engine.conditions import keep_since, stamp
 from ergon.engine.queue import KeyedQueue
 from ergon.engine.settings import Settings
 from ergon.fleet.types import ModelKey
 from ergon.kube import builders
 from ergon.kube.client import KubeClient
-from ergon.kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
+from ergon.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from ergon.kube.events import EventRecorder
 from ergon.reconcile.observed import Refusal, ServerView
 from ergon.reconcile.status import Fact
@@ -210,7 +210,7 @@ class ModelWriter:
         status = {
             **wish.body,
             "observedGeneration": record.generation,
-            "conditions": stamp(wish.facts, previous.get("conditions") or (), record.generation, now),
+            "conditions": merge(previous.get("conditions") or (), wish.facts, generation=record.generation, now=now),
             "placements": keep_since(wish.body.get("placements", []), previous.get("placements") or (), now),
         }
         if _same(status, previous):
@@ -261,12 +261,20 @@ class ModelWriter:
         )
 
 
+def keep_since(placements: list[Object], previous: Iterable[Object], now: str) -> list[Object]:
+    """Placements with `since`: that of the previous one while variant and state are the same."""
+    before = {(p["pool"], p["server"]): p for p in previous}
+    result = []
+    for placement in placements:
+        old = before.get((placement["pool"], placement["server"]), {})
+        same = old.get("state") == placement["state"] and old.get("variant") == placement["variant"]
+        result.append({**placement, "since": old.get("since", now) if same else now})
+    return result
+
+
 def _same(status: Object, previous: Object) -> bool:
     return covers(previous, status) and len(previous.get("conditions") or ()) == len(status["conditions"])
 
 
 def _ready(status: Object) -> tuple[str, str] | None:
     return next(((c["status"], c["reason"]) for c in status.get("conditions") or () if c["type"] == "Ready"), None)
-
-
-__all__ = ["KubeError", "ModelWriter", "Wish"]

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from ergon.api.conditions import merge
 from ergon.api.types import API_VERSION
 from ergon.engine.cache import Cache, PoolRecord
 from ergon.engine.compare import covers
-from ergon.engine.conditions import stamp
 from ergon.engine.queue import KeyedQueue
 from ergon.kube.builders import (
     Owner,
@@ -22,10 +22,10 @@ from ergon.kube.builders import (
     network_policy,
     server_statefulset,
 )
-from ergon.kube.builders.common import key_secret_name, server_set_name
+from ergon.kube.builders.common import key_secret_name
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import Conflict, Invalid, NotFound
-from ergon.kube.keys import KeyMaterial, generate
+from ergon.kube.keys import KeyMaterial, generate, server_names
 from ergon.reconcile.pools import PodView, PoolDecision
 from ergon.reconcile.status import Fact
 
@@ -109,9 +109,10 @@ class PoolWriter:
             self.keys[name] = await self._secret(record, owner)
             self._cache.wake(pools=[name])
         try:
-            statefulset = server_statefulset(name, record.spec, self._settings, decision.servers, owner)
+            held = self._cache.statefulsets.get(name)
+            statefulset = server_statefulset(name, record.spec, self._settings, decision.servers, owner, held=held)
         except TemplateRefused as error:
-            return self._refuse(name, f"spec.template: {error}")
+            return self._refuse(name, str(error))
         try:
             for obj in (
                 headless_service(name, self._settings, owner),
@@ -136,8 +137,7 @@ class PoolWriter:
         name, namespace = key_secret_name(record.name), self._settings.namespace
         held = await self._client.find("v1", "Secret", name, namespace)
         if held is None:
-            service = server_set_name(record.name)
-            made = await asyncio.to_thread(generate, [service, f"{service}.{namespace}.svc"])
+            made = await asyncio.to_thread(generate, server_names(record.name, namespace))
             try:
                 held = await self._client.create(key_secret(record.name, self._settings, made, owner))
             except Conflict:
@@ -172,7 +172,7 @@ class PoolWriter:
         status = {
             **body,
             "observedGeneration": record.generation,
-            "conditions": stamp(facts, previous.get("conditions") or (), record.generation, self._now_text()),
+            "conditions": merge(previous.get("conditions") or (), facts, generation=record.generation, now=self._now_text()),
         }
         if covers(previous, status) and len(previous.get("conditions") or ()) == len(status["conditions"]):
             return
