@@ -30,11 +30,12 @@ def _ergon_local(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[LocalCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """A cluster of the session's own, taken down afterwards; one that ERGON_TEST_CLUSTER names stays up."""
     named = os.environ.get("ERGON_TEST_CLUSTER")
     name = named or f"test-{os.getpid()}"
-    _ergon_local("up", "--name", name)
+    models = [] if named else ["--models", str(tmp_path_factory.mktemp("models"))]
+    _ergon_local("up", "--name", name, *models)
     try:
         lines = _ergon_local("env", "--name", name).splitlines()
         values = dict(line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export "))

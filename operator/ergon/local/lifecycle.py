@@ -42,7 +42,8 @@ def up(layout: Layout, models: Path | None, progress: Progress) -> tuple[Cluster
         if record is not None and record.alive:
             if models is not None and Path(record.models) != models:
                 raise LocalError(f"cluster {layout.name!r} runs with models from {record.models}: run `ergon local down` first")
-            _await_ready(layout, record, progress)
+            if not read_health(layout).get("ready"):
+                _await_ready(layout, record, progress)
             return record, False
         _clean(layout, record)
         record = _prepare(layout, models, progress)

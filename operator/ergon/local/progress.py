@@ -30,7 +30,7 @@ class Step:
         elif time.monotonic() - self._told > _QUIET_SECONDS:
             self._told = time.monotonic()
             share = f" ({100 * done / total:.0f} %)" if done is not None and total else ""
-            self._console.print(f"  … {text}{share}")
+            self._console.print(f"  … {text}{share}", soft_wrap=True)
 
 
 class Progress:
@@ -41,14 +41,14 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One line."""
-        self.console.print(line)
+        self.console.print(line, soft_wrap=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """A step with a moving bar on a terminal; elsewhere its title once and a line every half a minute."""
         begun = time.monotonic()
         if not self.console.is_terminal:
-            self.console.print(title)
+            self.console.print(title, soft_wrap=True)
             yield Step(title, None, None, self.console)
         else:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())

@@ -59,6 +59,10 @@ class ContainerRunner:
         self.running = asyncio.Event()
         """Set once the container has started (its startup probe passed), for what waits on a sidecar."""
 
+    def carry_on(self, restarts: int) -> None:
+        """Count from where an earlier life of this node has left off."""
+        self.view.restarts = self._runs = restarts
+
     def start(self) -> asyncio.Task[int | None]:
         """Begin the container's life; the task's result is the last exit code."""
         self._task = asyncio.get_running_loop().create_task(self._live())

@@ -67,7 +67,7 @@ class PodWorker:
         before = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
         counts = {entry["name"]: int(entry.get("restartCount") or 0) + 1 for entry in before if entry.get("containerID")}
         for runner in (*self._init, *self._main):
-            runner.view.restarts = counts.get(runner.view.name, 0)
+            runner.carry_on(counts.get(runner.view.name, 0))
 
     def runner(self, name: str) -> ContainerRunner | None:
         """The container called `name`."""
