@@ -127,17 +127,27 @@ class Layout:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the cluster for one command at a time; waits for the other. The lock file goes with the last `down`."""
-        self.root.parent.mkdir(parents=True, exist_ok=True)
+        """Hold the cluster for one command at a time; waits for the other. The lock file goes with the cluster."""
+        handle = self._locked()
+        try:
+            yield
+        finally:
+            if not self.record.exists():
+                self.lock_file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.root.parent.rmdir()
+            os.close(handle)
+
+    def _locked(self) -> int:
+        """A locked descriptor of the lock file as it is now: another command may have removed the one we waited for."""
         while True:
-            with self.lock_file.open("w") as handle:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(handle, fcntl.LOCK_EX)
-                if not _same_file(handle.fileno(), self.lock_file):
-                    continue
-                yield
-                if not self.record.exists():
-                    self.lock_file.unlink(missing_ok=True)
-                return
+                if _same_file(handle, self.lock_file):
+                    return handle
+                os.close(handle)
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ergon.local.python_env import site_packages
+
 SHIM_TARGET = "/opt/ergon/bin"
 """Where a container finds its image's programs."""
 
@@ -43,7 +45,7 @@ class Images:
     """The launchers of this machine."""
 
     def __init__(self, triton_environment: Path) -> None:
-        site = triton_environment / "venv" / "lib" / "python3.11" / "site-packages"
+        site = site_packages(triton_environment / "venv")
         programs = triton_environment / "venv" / "bin"
         here = Path(sys.executable).parent
         python = {name: _program(sys.executable) for name in ("python", "python3")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ _HEARTBEAT_SECONDS = 4.0
 _STATUS_EVERY_BEATS = 15
 _VERSION = "v1.36.3-ergon.local"
 _PODS = 500
+_ARCHITECTURE = {"aarch64": "arm64"}.get(os.uname().machine, "amd64")
 KUBELET_PORT = 10250
 
 
@@ -156,7 +158,7 @@ class Node:
         labels = {
             "kubernetes.io/hostname": name,
             "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": "amd64",
+            "kubernetes.io/arch": _ARCHITECTURE,
             "topology.kubernetes.io/zone": self.spec.zone,
             "topology.kubernetes.io/region": "local",
             "ergon.dev/accelerator": self.spec.accelerator,
@@ -240,7 +242,7 @@ class Node:
                 "kubeletVersion": _VERSION,
                 "kubeProxyVersion": "",
                 "operatingSystem": "linux",
-                "architecture": "amd64",
+                "architecture": _ARCHITECTURE,
             },
         }
         path = f"{node_path(self.spec.name)}/status"
