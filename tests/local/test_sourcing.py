@@ -13,7 +13,7 @@ from aiohttp import web
 from rich.console import Console
 
 from ergon.local import binaries, gobuild, triton_env
-from ergon.local.download import DownloadError, expected_checksum, fetch, fetch_member
+from ergon.local.download import DownloadError, expected_checksum, fetch, fetch_member, require_name
 from ergon.local.progress import Progress, Step
 from ergon.local.state import LocalError
 
@@ -195,6 +195,11 @@ async def test_one_program_is_taken_out_of_an_archive(tmp_path: Path) -> None:
     await fetch_member(f"{base}/a.tar.gz", f"{base}/SHA256SUMS", "etcd-v3/etcd", tmp_path / "etcd", step())
     await runner.cleanup()
     assert (tmp_path / "etcd").read_bytes() == b"etcd"
+
+
+def test_a_name_that_is_not_found_fails_fast() -> None:
+    with pytest.raises(DownloadError, match=r"ergon.invalid cannot be reached"):
+        require_name("ergon.invalid")
 
 
 async def test_a_host_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ergon.local import gobuild
-from ergon.local.download import DownloadError, fetch, fetch_member
+from ergon.local.download import DownloadError, fetch, fetch_member, require_name
 from ergon.local.progress import Progress
 from ergon.local.state import LocalError, cache_folder
 
@@ -119,6 +119,8 @@ def architecture() -> str:
 
 def _download(folder: Path, progress: Progress) -> None:
     """The official release files with their published checksums, about 300 MB."""
+    for host in ("dl.k8s.io", "github.com"):
+        require_name(host)
     asyncio.run(_download_all(folder, progress))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+import socket
 import tarfile
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import aiohttp
 
@@ -20,6 +24,27 @@ _BLOCK_BYTES = 1 << 18
 
 class DownloadError(Exception):
     """Why a download did not come to its end, in one line."""
+
+
+def require_name(host: str, seconds: float = _CONNECT_SECONDS) -> None:
+    """Raise DownloadError when a host's name is not found in time; a resolver without a way out may hang for half a minute.
+
+    Behind a proxy the proxy resolves, and nothing is asked here.
+    """
+    if getproxies():
+        return
+    found: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(host, 443)
+            found.append(True)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        raise DownloadError(f"{host} cannot be reached (its name is not found)")
 
 
 async def fetch(url: str, checksum_url: str, target: Path, step: Step) -> None:
