@@ -22,8 +22,9 @@ def pod_ip(world: World, ordinal: int = 0) -> str:
     return str(pod.get("status", {}).get("podIP", ""))
 
 
-def restart(world: World) -> Operator:
-    operator = world.operator()
+def restart(world: World, dead: Operator) -> Operator:
+    """A new process under the old one's name, as a container that is started again has it."""
+    operator = world.operator(identity=dead.identity)
     operator.leads()
     return operator
 
@@ -40,7 +41,7 @@ def test_the_operator_killed_at_any_point_goes_on_where_it_was(world: World, ope
                 world.apply(model(ns, name, uri))
                 time.sleep(delay)
                 operator.kill()
-                operator = restart(world)
+                operator = restart(world, operator)
                 world.ready(ns, name)
                 assert world.ask(ns, name) == 42
         clients.assert_unharmed()
@@ -151,7 +152,7 @@ def test_a_pool_deleted_with_models_on_it_waits_for_them_and_goes(world: World) 
         world.ready(ns, "echo")
 
 
-def test_a_silent_api_server_costs_no_request(world: World) -> None:
+def test_a_silent_api_server_costs_no_request(world: World, operator: Operator) -> None:
     """The API server stopped for 20 s: what serves, serves; then everything goes on."""
     with world.namespace() as ns:
         world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-echo")))
@@ -165,7 +166,7 @@ def test_a_silent_api_server_costs_no_request(world: World) -> None:
             for pid in servers:
                 os.kill(pid, signal.SIGCONT)
             world.apply(model(ns, "after", f"file:///{ns}-echo"))
-            if all(operator.process.poll() is not None for operator in world.operators):
-                restart(world)
+            if all(each.process.poll() is not None for each in world.operators):
+                restart(world, operator)
             world.ready(ns, "after", 90)
         clients.assert_unharmed()

@@ -1,5 +1,6 @@
 """What the engine's tests do to a real cluster: apply, wait for a condition, run operators, ask models, break things."""
 
+import itertools
 import json
 import os
 import shlex
@@ -68,6 +69,7 @@ class World:
 
     cluster: Cluster
     operators: "list[Operator]" = field(default_factory=list)
+    ports: Iterator[int] = field(default_factory=itertools.count)
 
     # Kubernetes
 
@@ -182,9 +184,9 @@ class World:
 
     # Operators
 
-    def operator(self, *arguments: str) -> "Operator":
-        """Start an operator process inside the cluster's network, with a Lease."""
-        operator = Operator(self, f"op-{uuid.uuid4().hex[:6]}", arguments, 19000 + len(self.operators))
+    def operator(self, *arguments: str, identity: str = "") -> "Operator":
+        """Start an operator inside the cluster's network, with a Lease; under the identity of a dead one it leads at once."""
+        operator = Operator(self, identity or f"op-{uuid.uuid4().hex[:6]}", arguments, 19000 + next(self.ports))
         self.operators.append(operator)
         return operator
 
@@ -215,7 +217,7 @@ class Operator:
 
     def __init__(self, world: World, identity: str, arguments: tuple[str, ...], port: int) -> None:
         self.identity = identity
-        self.log_file = world.cluster.models.parent / f"{identity}.log"
+        self.log_file = world.cluster.kubeconfig.parent / f"{identity}-{port}.log"
         command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--"]
         command += [str(BIN / "ergon"), "run", "--address=127.0.0.1", f"--port={port}", f"--identity={identity}"]
         command += ["--log-format=text", "--allow-private-addresses", "--connection-age=2", *arguments]
@@ -290,7 +292,7 @@ def stub_pids(served_name: str) -> list[int]:
 
 def api_server_pids(cluster: Cluster) -> list[int]:
     """The API server of this very cluster: the one whose arguments name its state folder."""
-    state = str(cluster.models.parent).encode()
+    state = str(cluster.kubeconfig.parent).encode()
     return [
         pid
         for pid, arguments in _processes()

@@ -52,7 +52,11 @@ def run(
     ] = False,
     identity: Annotated[
         str,
-        typer.Option(envvar="ERGON_IDENTITY", help="Name of this process in the Lease and in events; default: the host's name."),
+        typer.Option(
+            envvar="ERGON_IDENTITY",
+            help="Name in the Lease and in events, no two at once alike: one that starts anew under its name leads at once. "
+            "Default: host and pid.",
+        ),
     ] = "",
     lead: Annotated[
         bool,
@@ -70,7 +74,7 @@ def run(
         raise typer.BadParameter("write json or text", param_hint="--log-format")
     logs.configure(log_format, log_level)
     settings = Settings(
-        identity=f"{identity or socket.gethostname()}-{os.getpid()}",
+        identity=identity or f"{socket.gethostname()}-{os.getpid()}",
         watch_namespaces=tuple(watch_namespace or ()),
         gateway=_gateway(gateway),
         hint_zones=hint_zones,

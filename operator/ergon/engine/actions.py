@@ -54,6 +54,11 @@ class Executor:
             case Unload():
                 asked = f"; {action.still_asked} requests still came" if action.still_asked else ""
                 log.info("%s is unloaded from %s: %s%s", key, agent.key, action.why, asked)
+                if action.still_asked:
+                    message = (
+                        f"unloaded from {agent.key} at the end of drainTimeout while {action.still_asked} requests still came"
+                    )
+                    self._effects.tell(key, "Warning", "DrainTimedOut", message)
                 self._start(agent, key, Job(JobKind.UNLOAD, "", JobPhase.QUEUED), jobs.unload(agent, key, self._effects))
             case Remove():
                 self._start(agent, key, Job(JobKind.REMOVE, "", JobPhase.QUEUED), jobs.remove(agent, key, self._effects))

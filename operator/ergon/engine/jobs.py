@@ -55,13 +55,17 @@ class LoadHung(Exception):
 
 @dataclass(frozen=True)
 class Effects:
-    """What jobs need from outside: credentials, permission to act, and whom to tell."""
+    """What jobs need from outside: credentials, permission to act, and whom to tell.
+
+    `tell(key, kind, reason, message)` writes an event on the model.
+    """
 
     resolve: Callable[[ModelKey, SourceReference, str], Awaitable[Source]]
     may_act: Callable[[float], bool]
     changed: Callable[[ModelKey], None]
     observe: Callable[[str, float], None]
     instance_kind: Callable[[str], InstanceKind]
+    tell: Callable[[ModelKey, str, str, str], None]
 
 
 def start(agent: ServerAgent, key: ModelKey, job: Job, work: Work, effects: Effects) -> None:

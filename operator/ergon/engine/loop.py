@@ -173,7 +173,7 @@ class Engine:
             refusal=refusal,
             kept_pod_uids=kept,
             cold_start=self._servers.cold_start(key, planned),
-            route_message=self._models.route_problem.get(key, ""),
+            route_message=self._models.route_message(key),
             planned_once=self._planner.knows(key),
         )
 

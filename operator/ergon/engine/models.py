@@ -180,6 +180,8 @@ class ModelWriter:
                 continue
             try:
                 self._cache.put(obj["kind"], await self._client.apply(obj))
+                if obj["kind"] in ("HTTPRoute", "GRPCRoute") and self.route_problem.pop(record.key, None) is not None:
+                    self._cache.wake(models=[record.key])
             except (Invalid, Forbidden) as error:
                 if record.key.namespace in self._cache.terminating or obj["kind"] not in ("HTTPRoute", "GRPCRoute"):
                     raise
@@ -192,6 +194,18 @@ class ModelWriter:
         if self.route_problem.get(key) != problem:
             self.route_problem[key] = problem
             self._cache.wake(models=[key])
+
+    def route_message(self, key: ModelKey) -> str:
+        """What the API server or the Gateway has against the model's routes; empty where nothing."""
+        if key in self.route_problem:
+            return self.route_problem[key]
+        for (kind, _), obj in self._cache.children.get(key, {}).items():
+            if kind in ("HTTPRoute", "GRPCRoute"):
+                for parent in (obj.get("status") or {}).get("parents") or ():
+                    for condition in parent.get("conditions") or ():
+                        if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":
+                            return f"the Gateway refuses its {kind}: {condition['reason']}: {condition.get('message', '')}"[:500]
+        return ""
 
     def refusal(self, key: ModelKey) -> Refusal | None:
         """Why the model cannot be served under its name, if somebody else has it."""
@@ -250,15 +264,20 @@ class ModelWriter:
         normal = after[0] == "True"
         message = next(c["message"] for c in status["conditions"] if c["type"] == "Ready")
         self._events.record(
-            {
-                "apiVersion": API_VERSION,
-                "kind": "SpecializedModel",
-                "metadata": {"namespace": record.key.namespace, "name": record.key.name, "uid": record.uid},
-            },
+            model_reference(record.key, record.uid),
             "Normal" if normal else "Warning",
             after[1],
             message or after[1],
         )
+
+
+def model_reference(key: ModelKey, uid: str) -> Object:
+    """A model as the subject of an event."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SpecializedModel",
+        "metadata": {"namespace": key.namespace, "name": key.name, "uid": uid},
+    }
 
 
 def keep_since(placements: list[Object], previous: Iterable[Object], now: str) -> list[Object]:

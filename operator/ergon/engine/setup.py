@@ -10,7 +10,7 @@ from ergon.engine.cache import Cache, PodRecord
 from ergon.engine.fleet import Planner
 from ergon.engine.jobs import Effects
 from ergon.engine.loop import Engine, now_text
-from ergon.engine.models import ModelWriter
+from ergon.engine.models import ModelWriter, model_reference
 from ergon.engine.pools import PoolWriter
 from ergon.engine.secrets import SourceResolver
 from ergon.engine.server import ServerAgent
@@ -53,6 +53,7 @@ class Leader:
             changed=lambda key: cache.wake(models=[key]),
             observe=metrics.observe_phase,
             instance_kind=self._instance_kind,
+            tell=self._tell,
         )
         executor = Executor(self._servers, effects)
         self._engine = Engine(
@@ -88,6 +89,11 @@ class Leader:
 
     def _look_again(self, key: ModelKey, at_seconds: float) -> None:
         self._engine.look_again(key, at_seconds)
+
+    def _tell(self, key: ModelKey, kind: str, reason: str, message: str) -> None:
+        record = self._cache.models.get(key)
+        if record is not None:
+            self._events.record(model_reference(key, record.uid), kind, reason, message)
 
     def _instance_kind(self, pool: str) -> InstanceKind:
         record = self._cache.pools.get(pool)
