@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -139,7 +139,7 @@ class Watch:
     `milestones` are looked at once for every change of an object, until it meets them.
     """
 
-    def __init__(self, kind: tuple[str, str], milestones: dict[str, Callable[[Object], bool]], namespace: str = "") -> None:
+    def __init__(self, kind: tuple[str, str], milestones: Mapping[str, Callable[[Object], bool]], namespace: str = "") -> None:
         self.objects: dict[str, Object] = {}
         self.met: dict[str, dict[str, float]] = {name: {} for name in milestones}
         self.events = 0

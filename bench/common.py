@@ -18,6 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ergon.kube.errors import KubeError
+from ergon.triton.errors import TritonError
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
@@ -153,7 +156,7 @@ def run_bench(
     report = Report(module)
     try:
         asyncio.run(bench(arguments, report))
-    except BenchFailed as problem:
+    except (BenchFailed, KubeError, TritonError) as problem:
         console.print(f"[bold red]{module}:[/] {problem}")
         return 1
     report.finish(arguments)

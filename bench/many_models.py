@@ -2,8 +2,8 @@
 
 Two parts. Wall time until all are Ready, over the sum of Triton's own load times. And the 99th percentile of one model's
 latency, asked for steadily over a kept HTTP connection and a gRPC channel at the server's own address, while the others load,
-against without: once with models that only sleep in `initialize` (so that processors are not what is short), once with
-ordinary ones.
+against without: once with models that sleep in `initialize`, created one after the other (so that processors are not what is
+short), once with ordinary ones, created all at once.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ergon.triton.client import TritonServer
 
 P99_RATIO = 1.2
 POOL = "many"
-SLEEP_SECONDS = 1.0
+SLEEP_SECONDS = 2.0
 STEADY = "steady"
 _LOAD_SECONDS = 900.0
 
@@ -65,16 +65,21 @@ async def measure(
     clients = Clients(
         f"{NAMESPACE}.{STEADY}", arguments.rate, {"HTTP": f"http://{address}:8000"}, {"gRPC": f"{address}:8001"}, arguments.seed
     )
-    say(f"{arguments.rest:g} s at rest, then {count} {kind} models at once")
+    every = arguments.every if kind == "sleeping" else 0.0
+    say(f"{arguments.rest:g} s at rest, then {count} {kind} models, " + (f"one each {every:g} s" if every else "all at once"))
     async with clients:
         rest_began = time.monotonic()
         await asyncio.sleep(arguments.rest)
         began = time.monotonic()
-        await for_all(names, lambda name: client.create(model(name, uri)))
+        if every:
+            await _create_slowly(client, names, uri, every)
+        else:
+            await for_all(names, lambda name: client.create(model(name, uri)))
         ended = await watch.all_met("Ready", len(watch.met["Ready"].keys() - set(names)) + count, _LOAD_SECONDS)
         await asyncio.sleep(1.0)
     report.details.setdefault("wall_seconds", {})[kind] = ended - began
-    report.figure(f"{count} {kind} models all Ready after", ended - began, "s")
+    if not every:
+        report.figure(f"{count} {kind} models all Ready after", ended - began, "s")
     for protocol, answers in clients.answers.items():
         rest = p99_seconds(between(answers, rest_began, began))
         loading = p99_seconds(between(answers, began, ended))
@@ -90,6 +95,13 @@ async def measure(
         say("removing them again")
         await for_all(names, lambda name: client.delete(*MODEL, name, NAMESPACE))
         await _emptied(client, names)
+
+
+async def _create_slowly(client: KubeClient, names: list[str], uri: str, every_seconds: float) -> None:
+    began = time.monotonic()
+    for number, name in enumerate(names):
+        await asyncio.sleep(max(0.0, began + number * every_seconds - time.monotonic()))
+        await client.create(model(name, uri))
 
 
 async def _servers_up(client: KubeClient, count: int) -> None:
@@ -119,7 +131,8 @@ def main() -> int:
     """Entry point."""
     options = parser(__doc__)
     options.add_argument("--models", type=int, default=200, help="how many models in all")
-    options.add_argument("--sleeping", type=int, default=100, help="how many models that sleep in initialize")
+    options.add_argument("--sleeping", type=int, default=60, help="how many models that sleep in initialize")
+    options.add_argument("--every", type=float, default=0.5, help="seconds between two models that sleep")
     options.add_argument("--servers", type=int, default=4, help="how many servers")
     options.add_argument("--rate", type=float, default=50.0, help="requests a second of each client")
     options.add_argument("--rest", type=float, default=20.0, help="seconds to measure at rest")
