@@ -30,10 +30,13 @@ def running(bare_world: World) -> Iterator[World]:
     world.operator().leads()
     until(lambda: world.condition(world.get("ap", "cpu") or {}, "Ready").get("status") == "True", "the pool Ready", 60)
     yield world
+    if all(operator.process.poll() is not None for operator in world.operators):
+        world.operator().leads()
+    world.kubectl("delete", "ap", "--all", "--wait=false", check=False)
+    until(lambda: (world.get("ap") or {"items": []})["items"] == [], "all pools gone", 60)
     for operator in world.operators:
         operator.kill()
     world.operators.clear()
-    world.kubectl("delete", "ap", "cpu", "--wait=false", check=False)
 
 
 @pytest.fixture

@@ -3,18 +3,17 @@
 import asyncio
 import os
 import socket
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ergon.edge.process import Process
-from ergon.engine.settings import Settings
-from ergon.kube.builders import GatewaySettings, ServerSettings
-from ergon.kube.client import KubeClient
-from ergon.kube.errors import KubeError
-from ergon.kube.pace import Pace
-from ergon.telemetry import logs
-from ergon.telemetry.metrics import Metrics
+from ergon.kube.builders.settings import GatewaySettings, ServerSettings
+
+if TYPE_CHECKING:
+    from ergon.engine.settings import Settings
+    from ergon.kube.pace import Pace
+
+_DEFAULTS = ServerSettings()
 
 
 def run(
@@ -31,9 +30,9 @@ def run(
             envvar="ERGON_GATEWAY_REF", help="namespace/name of the Gateway that models are routed through; empty: none."
         ),
     ] = "",
-    store_image: Annotated[str, typer.Option(envvar="ERGON_STORE_IMAGE", help="Image of the model store (rclone).")] = (
-        ServerSettings().store_image
-    ),
+    store_image: Annotated[
+        str, typer.Option(envvar="ERGON_STORE_IMAGE", help="Image of the model store (rclone).")
+    ] = _DEFAULTS.store_image,
     connection_age: Annotated[
         int,
         typer.Option(
@@ -72,6 +71,11 @@ def run(
     """Run the operator: watch pools and models, and bring the cluster to what they say."""
     if log_format not in ("json", "text"):
         raise typer.BadParameter("write json or text", param_hint="--log-format")
+    # Imported here, since every other command would else wait a second for what only the operator needs.
+    from ergon.engine.settings import Settings
+    from ergon.kube.pace import Pace
+    from ergon.telemetry import logs
+
     logs.configure(log_format, log_level)
     settings = Settings(
         identity=identity or f"{socket.gethostname()}-{os.getpid()}",
@@ -94,7 +98,12 @@ def _gateway(reference: str) -> GatewaySettings | None:
     return GatewaySettings(name=name, namespace=namespace)
 
 
-async def _run(settings: Settings, address: str, port: int, pace: Pace, lead: bool) -> int:
+async def _run(settings: "Settings", address: str, port: int, pace: "Pace", lead: bool) -> int:
+    from ergon.edge.process import Process
+    from ergon.kube.client import KubeClient
+    from ergon.kube.errors import KubeError
+    from ergon.telemetry.metrics import Metrics
+
     metrics = Metrics()
     try:
         client = await KubeClient.from_environment(pace=pace, observer=metrics.observe_call)

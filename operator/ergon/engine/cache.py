@@ -178,6 +178,13 @@ class Cache:
                 for key, record in self.models.items()
                 if record.uid not in uids
             ]
+        if kind in CHILD_KINDS:
+            return [
+                held
+                for held_of_model in self.children.values()
+                for (held_kind, _), held in held_of_model.items()
+                if held_kind == kind and held["metadata"]["uid"] not in uids
+            ]
         if kind == "AcceleratorPool":
             return [{"metadata": {"name": name}} for name, record in self.pools.items() if record.uid not in uids]
         if kind == "Pod":

@@ -25,6 +25,7 @@ from ergon.store.errors import (
     SourceNotAllowed,
     SourceNotFound,
     StoreError,
+    StoreUnavailable,
 )
 from ergon.store.sources import Source
 from ergon.triton.configuration import InstanceKind, compose
@@ -79,7 +80,8 @@ def start(agent: ServerAgent, key: ModelKey, job: Job, work: Work, effects: Effe
         except asyncio.CancelledError:
             log.info("%s of %s on %s was stopped", job.kind, key, agent.key)
         except NotLeading:
-            log.warning("%s of %s on %s is left to the next leader: the Lease is about to end", job.kind, key, agent.key)
+            log.warning("%s of %s on %s waits: the Lease is about to end, or is not ours", job.kind, key, agent.key)
+            await asyncio.sleep(1.0)
         except (TritonError, StoreError) as error:
             log.warning("%s of %s on %s did not succeed and will be tried again: %s", job.kind, key, agent.key, error)
             await asyncio.sleep(1.0)
@@ -194,6 +196,9 @@ async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fac
 async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
     loop, name = asyncio.get_running_loop(), key.served_name
     text = await agent.store.read_config(name)
+    if text is None:
+        facts.has_files, facts.file_revision = False, None
+        raise FetchFailed(f"the files of {name} are gone from the store of {agent.key}; they are fetched again")
     config = compose(
         text,
         json.loads(variant.config_json),
@@ -258,6 +263,8 @@ def _guard(effects: Effects) -> None:
         raise NotLeading
 
 
+_PASSING = (ServerUnavailable, StoreUnavailable, JobLost)
+"""What is likely over in a moment, and nobody's to mend."""
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (SourceNotFound, "SourceNotFound"),
     (AccessDenied, "AccessDenied"),
@@ -280,9 +287,10 @@ def _remember(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts,
     reason = next(name for kind, name in _REASONS if isinstance(error, kind))
     old = facts.failure
     attempts = old.attempts + 1 if old is not None and old.revision == variant.load_revision else 1
-    retry_at: float | None = now + min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 10))
+    first, last = (1.0, 30.0) if isinstance(error, _PASSING) else (FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
+    retry_at: float | None = now + min(last, first * 2 ** min(attempts - 1, 10))
     if isinstance(error, LoadHung):
         agent.hung_loads += 1
-        retry_at = None
+        retry_at, facts.hung = None, True
     facts.failure = Failure(variant.load_revision, reason, str(error), attempts, retry_at)
     log.warning("%s variant %s could not be brought up on %s: %s: %s", key, variant.name, agent.key, reason, error)

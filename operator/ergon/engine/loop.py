@@ -17,7 +17,7 @@ from ergon.engine.models import ModelWriter, Wish
 from ergon.engine.pools import PoolWriter
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
-from ergon.fleet.types import ModelKey
+from ergon.fleet.types import ModelKey, ServerKey
 from ergon.kube.builders import template_hash
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import KubeError, NotFound
@@ -63,7 +63,9 @@ class Engine:
         self._timer_of: dict[ModelKey, float] = {}
         self._pools_checked_at = 0.0
         self._started_at = 0.0
-        self._server_views: list[ServerView] = []
+        self._views_by_key: dict[ServerKey, ServerView] = {}
+        self._views_by_uid: dict[str, ServerView] = {}
+        self._drain = DrainPolicy(settings.quiet_seconds)
 
     async def run(self) -> None:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
@@ -120,7 +122,9 @@ class Engine:
 
     async def _decide_models(self) -> None:
         dirty, self._cache.dirty_models = self._cache.dirty_models, set()
-        self._server_views = self._servers.views()
+        self._views_by_key = {view.key: view for view in self._servers.views()}
+        self._views_by_uid = {view.pod_uid: view for view in self._views_by_key.values()}
+        self._drain = self._drain_policy()
         for count, key in enumerate(sorted(dirty)):
             if count % 50 == 49:
                 await asyncio.sleep(0)
@@ -133,7 +137,7 @@ class Engine:
         now = asyncio.get_running_loop().time()
         record = self._cache.models.get(key)
         view = self._view(key, record)
-        decision = decide(view, now, self._drain_policy())
+        decision = decide(view, now, self._drain)
         for action in decision.actions:
             self._executor.carry_out(key, action)
         if decision.look_again_at_seconds is not None:
@@ -161,15 +165,15 @@ class Engine:
         planned = self._planner.placements(key) if record is not None else ()
         refusal = record.refusal or self._models.refusal(key) if record is not None else None
         kept = self._models.kept_pod_uids(key)
-        interesting = {replica.server for replica in planned}
-        servers = tuple(server for server in self._server_views if server.key in interesting or server.pod_uid in kept)
+        servers = {self._views_by_key[replica.server] for replica in planned if replica.server in self._views_by_key}
+        servers |= {self._views_by_uid[uid] for uid in kept if uid in self._views_by_uid}
         return ModelView(
             model=record.model if record is not None else None,
             planned=planned,
             missing_replicas=self._planner.missing(key),
             alternatives=self._planner.alternatives(key),
             replicas=views,
-            servers=servers,
+            servers=tuple(sorted(servers, key=lambda server: server.key)),
             refusal=refusal,
             kept_pod_uids=kept,
             cold_start=self._servers.cold_start(key, planned),

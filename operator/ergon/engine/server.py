@@ -48,6 +48,7 @@ class Facts:
     statistics: ModelStatistics | None = None
     repaired_at_seconds: float | None = None
     cold_start: ColdStart | None = None
+    hung: bool = False
 
     @property
     def gone(self) -> bool:
@@ -137,8 +138,8 @@ class ServerAgent:
 
     @property
     def holds_models(self) -> bool:
-        """Whether any model is loaded, being worked on, or on its disk."""
-        return any(not facts.gone or facts.job is not None for facts in self.facts.values())
+        """Whether any model is loaded, being worked on, or on its disk. A load that hangs is none: only a new pod ends it."""
+        return any(not facts.gone and not (facts.hung and facts.job is None) for facts in self.facts.values())
 
     async def run(self) -> None:
         """Read until cancelled. Errors make the server silent, never end the loop."""
@@ -213,7 +214,7 @@ class ServerAgent:
                 continue
             facts = self.fact(key)
             if new is not facts.index:
-                facts.index = new
+                facts.index, facts.hung = new, False
                 if new is not IndexState.READY:
                     facts.loaded_revision, facts.healthy, facts.statistics = None, True, None
                 changed.append(key)
