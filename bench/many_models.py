@@ -50,7 +50,7 @@ async def bench(arguments: argparse.Namespace, report: Report) -> None:
     wall = report.details["wall_seconds"]["ordinary"]
     bare_sum = percentile(bare, 0.5) * counts["ordinary"]
     report.figure("bare load, one at a time, p50", percentile(bare, 0.5), "s")
-    report.figure("all Ready: wall over the sum of bare loads", wall / bare_sum, "x")
+    report.figure("all Ready: wall over bare loads (their median times the count)", wall / bare_sum, "x")
     report.figure("all Ready: wall over the sum of loads as they were, several at once", wall / sum(own), "x")
     report.figure("errors in the operator's log", len(problems), "")
     report.note(f"{arguments.servers} servers share this machine's processors; at most 6 models load at a time on each.")
