@@ -1,9 +1,15 @@
 """The way of one model on real parts: from apply to answers, through changes, to nothing left."""
 
+import contextlib
+import json
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 
 from tests.engine.world import World, model, until, write_model
 
@@ -59,6 +65,30 @@ def test_apply_ask_change_scale_delete(world: World) -> None:
         began = time.monotonic()
         until(lambda: not left_of(world, ns, "echo"), "everything of the model gone", 15)
         assert time.monotonic() - began < 15
+
+
+def test_the_gateway_leads_to_it_by_http_and_by_grpc(world: World) -> None:
+    with world.namespace() as ns:
+        world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-echo")))
+        world.ready(ns, "echo")
+        body = {"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [21]}]}
+        url = f"{world.cluster.gateway}/v2/models/{ns}.echo/infer"
+
+        def answered() -> bool:
+            request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return bool(json.loads(answer.read())["outputs"][0]["data"] == [42])
+            except urllib.error.HTTPError as error:
+                error.close()
+                return False
+
+        until(answered, "an answer through the Gateway", 20)
+        tensor = triton.InferInput("X", [1, 1], "FP32")
+        tensor.set_data_from_numpy(np.full((1, 1), 21, dtype=np.float32))
+        with contextlib.closing(triton.InferenceServerClient(world.cluster.gateway.removeprefix("http://"))) as client:
+            answer = client.infer(f"{ns}.echo", [tensor], headers={"ergon-model": f"{ns}.echo"}, client_timeout=10)
+        assert answer.as_numpy("Y").tolist() == [[42]]
 
 
 def test_a_configuration_override_reloads_without_fetching(world: World) -> None:

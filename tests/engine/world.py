@@ -44,6 +44,7 @@ class Cluster(Protocol):
 
     name: str
     kubeconfig: Path
+    gateway: str
     models: Path
 
 
@@ -220,7 +221,8 @@ class Operator:
         self.log_file = world.cluster.kubeconfig.parent / f"{identity}-{port}.log"
         command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--"]
         command += [str(BIN / "ergon"), "run", "--address=127.0.0.1", f"--port={port}", f"--identity={identity}"]
-        command += ["--log-format=text", "--allow-private-addresses", "--connection-age=2", *arguments]
+        command += ["--log-format=text", "--allow-private-addresses", "--connection-age=2"]
+        command += ["--gateway=ergon-gateway/ergon", *arguments]
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 

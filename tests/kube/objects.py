@@ -15,7 +15,6 @@ from ergon.kube.builders import (
     ServerSettings,
     disruption_budget,
     endpoint_slices,
-    grpc_route,
     headless_service,
     http_route,
     key_secret,
@@ -55,7 +54,7 @@ def pool_objects(spec: AcceleratorPoolSpec, namespace: str = "ergon-system") -> 
 
 def model_objects(namespace: str = "finance", *, routes: bool = True) -> list[Object]:
     """Everything that stands for a model."""
-    on_gateway = [build(namespace, "ner", GATEWAY, MODEL_OWNER) for build in (http_route, grpc_route)] if routes else []
+    on_gateway = [http_route(namespace, "ner", GATEWAY, MODEL_OWNER)] if routes else []
     return [
         model_service(namespace, "ner", MODEL_OWNER),
         *endpoint_slices(namespace, "ner", ENDPOINTS, MODEL_OWNER),

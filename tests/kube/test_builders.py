@@ -3,7 +3,6 @@
 import base64
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +10,6 @@ from ergon.kube.builders import (
     Endpoint,
     disruption_budget,
     endpoint_slices,
-    grpc_route,
     headless_service,
     http_route,
     key_secret,
@@ -153,16 +151,15 @@ def test_slices_hold_each_endpoint_once_in_any_order_of_asking(numbers: list[int
     assert len(slices) == max(1, -(-len(endpoints) // 100))
 
 
-@pytest.mark.parametrize(
-    ("build", "match", "port"),
-    [
-        (http_route, {"path": {"type": "PathPrefix", "value": "/v2/models/finance.ner"}}, 8000),
-        (grpc_route, {"headers": [{"type": "Exact", "name": "ergon-model", "value": "finance.ner"}]}, 8001),
-    ],
-)
-def test_routes_lead_from_the_gateway_to_the_service(build: object, match: Object, port: int) -> None:
-    route = build("finance", "ner", GATEWAY)  # type: ignore[operator]
-    (rule,) = route["spec"]["rules"]
-    assert rule["matches"] == [match]
-    assert [(b["name"], b["port"]) for b in rule["backendRefs"]] == [("ner", port)]
+def test_the_route_leads_from_the_gateway_to_the_service_for_http_and_grpc() -> None:
+    route = http_route("finance", "ner", GATEWAY)
+    http, grpc = route["spec"]["rules"]
+    assert http["matches"] == [{"path": {"type": "PathPrefix", "value": "/v2/models/finance.ner"}}]
+    assert grpc["matches"] == [
+        {
+            "path": {"type": "PathPrefix", "value": "/inference.GRPCInferenceService"},
+            "headers": [{"type": "Exact", "name": "ergon-model", "value": "finance.ner"}],
+        }
+    ]
+    assert [(b["name"], b["port"]) for rule in (http, grpc) for b in rule["backendRefs"]] == [("ner", 8000), ("ner", 8001)]
     assert [(p["namespace"], p["name"]) for p in route["spec"]["parentRefs"]] == [("ergon-system", "gateway")]

@@ -85,7 +85,7 @@ subjects:
 {{- end }}
 {{- if .Values.gateway.enabled }}
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [httproutes, grpcroutes]
+  resources: [httproutes]
   verbs: [get, list, watch, create, patch]
 {{- end }}
 - apiGroups: [events.k8s.io]

@@ -42,10 +42,7 @@ EVERYWHERE = (
     Watched("", "v1", "services", "Service", ERGON_SELECTOR),
     Watched("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", ERGON_SELECTOR),
 )
-ROUTES = (
-    Watched("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", ERGON_SELECTOR),
-    Watched("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute", ERGON_SELECTOR),
-)
+ROUTES = (Watched("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", ERGON_SELECTOR),)
 OWN_NAMESPACE = (
     Watched("", "v1", "pods", "Pod", ERGON_SELECTOR),
     Watched("apps", "v1", "statefulsets", "StatefulSet", ERGON_SELECTOR),

@@ -16,7 +16,7 @@ Object = dict[str, Any]
 MODEL_LABEL = "ergon.dev/model"
 NAMESPACE_LABEL = "ergon.dev/namespace"
 POOL_LABEL = "ergon.dev/pool"
-CHILD_KINDS = ("Service", "EndpointSlice", "HTTPRoute", "GRPCRoute")
+CHILD_KINDS = ("Service", "EndpointSlice", "HTTPRoute")
 
 
 @dataclass(slots=True)

@@ -114,10 +114,7 @@ class ModelWriter:
         if wish.endpoints or any(kind == "EndpointSlice" for kind, _ in held):
             children += builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=self._settings.hint_zones)
         if (gateway := self._settings.gateway) is not None:
-            children += [
-                builders.http_route(namespace, name, gateway, owner),
-                builders.grpc_route(namespace, name, gateway, owner),
-            ]
+            children.append(builders.http_route(namespace, name, gateway, owner))
         return children
 
     def _surplus(self, record: ModelRecord, wish: Wish) -> list[Object]:
@@ -180,10 +177,10 @@ class ModelWriter:
                 continue
             try:
                 self._cache.put(obj["kind"], await self._client.apply(obj))
-                if obj["kind"] in ("HTTPRoute", "GRPCRoute") and self.route_problem.pop(record.key, None) is not None:
+                if obj["kind"] == "HTTPRoute" and self.route_problem.pop(record.key, None) is not None:
                     self._cache.wake(models=[record.key])
             except (Invalid, Forbidden) as error:
-                if record.key.namespace in self._cache.terminating or obj["kind"] not in ("HTTPRoute", "GRPCRoute"):
+                if record.key.namespace in self._cache.terminating or obj["kind"] != "HTTPRoute":
                     raise
                 self._say_route(record.key, f"{obj['kind']} was refused: {error.message}"[:500])
         for obj in self._surplus(record, wish):
@@ -200,7 +197,7 @@ class ModelWriter:
         if key in self.route_problem:
             return self.route_problem[key]
         for (kind, _), obj in self._cache.children.get(key, {}).items():
-            if kind in ("HTTPRoute", "GRPCRoute"):
+            if kind == "HTTPRoute":
                 for parent in (obj.get("status") or {}).get("parents") or ():
                     for condition in parent.get("conditions") or ():
                         if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":

@@ -50,7 +50,7 @@ _RESOURCES = [
     *_of("discovery.k8s.io/v1", {"EndpointSlice": "endpointslices"}),
     *_of("coordination.k8s.io/v1", {"Lease": "leases"}),
     *_of("events.k8s.io/v1", {"Event": "events"}),
-    *_of("gateway.networking.k8s.io/v1", {"Gateway": "gateways", "HTTPRoute": "httproutes", "GRPCRoute": "grpcroutes"}),
+    *_of("gateway.networking.k8s.io/v1", {"Gateway": "gateways", "HTTPRoute": "httproutes"}),
     *_of("gateway.networking.k8s.io/v1", {"GatewayClass": "gatewayclasses"}, namespaced=False),
     *_of("rbac.authorization.k8s.io/v1", {"Role": "roles", "RoleBinding": "rolebindings"}),
     *_of(

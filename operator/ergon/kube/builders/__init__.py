@@ -4,7 +4,7 @@ In: parsed specs, names and settings. Out: objects ready for server-side apply, 
 """
 
 from ergon.kube.builders.common import Owner, key_secret_name, model_labels, pool_labels, pool_selector, server_set_name
-from ergon.kube.builders.model import Endpoint, endpoint_slices, grpc_route, http_route, model_service
+from ergon.kube.builders.model import Endpoint, endpoint_slices, http_route, model_service
 from ergon.kube.builders.pool import disruption_budget, headless_service, key_secret, network_policy
 from ergon.kube.builders.server import TEMPLATE_HASH, pod_template, server_statefulset, template_hash
 from ergon.kube.builders.settings import GatewaySettings, Scraper, ServerSettings
@@ -20,7 +20,6 @@ __all__ = [
     "TemplateRefused",
     "disruption_budget",
     "endpoint_slices",
-    "grpc_route",
     "headless_service",
     "http_route",
     "key_secret",

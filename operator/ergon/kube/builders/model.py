@@ -11,6 +11,7 @@ from ergon.kube.builders.settings import GatewaySettings
 SLICE_SIZE = 100
 SLICE_MANAGER = "ergon.dev"
 ROUTE_HEADER = "ergon-model"
+GRPC_SERVICE = "inference.GRPCInferenceService"
 
 
 @dataclass(frozen=True, order=True)
@@ -105,20 +106,16 @@ def _endpoint(member: Endpoint, hinted: bool) -> Object:
 
 
 def http_route(namespace: str, name: str, gateway: GatewaySettings, owner: Owner | None = None) -> Object:
-    """The model on the Gateway by the path that KServe v2 clients use anyway."""
-    match = {"path": {"type": "PathPrefix", "value": f"/v2/models/{namespace}.{name}"}}
-    return _route("HTTPRoute", namespace, name, gateway, owner, match, HTTP_PORT)
+    """The model on the Gateway: by the path that KServe v2 clients use anyway, and for gRPC by a header that names the model.
 
-
-def grpc_route(namespace: str, name: str, gateway: GatewaySettings, owner: Owner | None = None) -> Object:
-    """The model on the Gateway for gRPC, where the method is the same for all and a header names the model."""
-    match = {"headers": [{"type": "Exact", "name": ROUTE_HEADER, "value": f"{namespace}.{name}"}]}
-    return _route("GRPCRoute", namespace, name, gateway, owner, match, GRPC_PORT)
-
-
-def _route(
-    kind: str, namespace: str, name: str, gateway: GatewaySettings, owner: Owner | None, match: Object, port: int
-) -> Object:
+    One HTTPRoute for both: the Gateway API lets no GRPCRoute share a listener's host names with an HTTPRoute.
+    """
+    served = f"{namespace}.{name}"
+    by_path = {"path": {"type": "PathPrefix", "value": f"/v2/models/{served}"}}
+    by_header = {
+        "path": {"type": "PathPrefix", "value": f"/{GRPC_SERVICE}"},
+        "headers": [{"type": "Exact", "name": ROUTE_HEADER, "value": served}],
+    }
     parent = {
         "group": "gateway.networking.k8s.io",
         "kind": "Gateway",
@@ -126,14 +123,17 @@ def _route(
         "name": gateway.name,
         **({"sectionName": gateway.section} if gateway.section else {}),
     }
-    backend = {"group": "", "kind": "Service", "name": name, "port": port, "weight": 1}
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": kind,
+        "kind": "HTTPRoute",
         "metadata": metadata(name, namespace, model_labels(namespace, name), owner),
         "spec": {
             "parentRefs": [parent],
             **({"hostnames": list(gateway.hostnames)} if gateway.hostnames else {}),
-            "rules": [{"matches": [match], "backendRefs": [backend]}],
+            "rules": [_rule(name, by_path, HTTP_PORT), _rule(name, by_header, GRPC_PORT)],
         },
     }
+
+
+def _rule(service: str, match: Object, port: int) -> Object:
+    return {"matches": [match], "backendRefs": [{"group": "", "kind": "Service", "name": service, "port": port, "weight": 1}]}
