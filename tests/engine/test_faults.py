@@ -130,8 +130,8 @@ def test_a_deleted_pod_is_replaced_with_its_models(world: World) -> None:
 def test_a_load_that_hangs_is_not_sent_there_again_and_others_go_on(world: World) -> None:
     with world.namespace() as ns:
         world.apply(model(ns, "hangs", write_model(world.cluster.models, f"{ns}-hangs", HANGS), variant={"loadTimeout": "2s"}))
-        condition = world.reason(ns, "hangs", "LoadHung", 60, kind="Stalled")
-        assert "loadTimeout" in condition["message"]
+        condition = world.reason(ns, "hangs", "NoPoolFits", 90, kind="Placed")
+        assert "hung" in condition["message"]
         world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-echo")))
         world.ready(ns, "echo")
         assert world.ask(ns, "echo") == 42

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ergon.engine.cache import Cache
 from ergon.engine.compare import covers
 from ergon.engine.models import keep_since
 from ergon.engine.queue import KeyedQueue
+from ergon.fleet.types import ServerKey
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -109,3 +111,23 @@ async def test_a_failing_key_does_not_hold_up_the_others() -> None:
     await asyncio.sleep(5)
     assert done == ["good"]
     await queue.close()
+
+
+def as_shown(version: int, ready: str = "True") -> dict[str, object]:
+    return {
+        "metadata": {"name": "ergon-a-0", "uid": "u", "resourceVersion": str(version), "labels": {"ergon.dev/pool": "a"}},
+        "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+async def test_an_older_answer_never_overrules_a_newer_one() -> None:
+    cache = Cache()
+    cache.put("Pod", as_shown(5))
+    cache.put("Pod", as_shown(4, "False"))
+    assert cache.pods[ServerKey("a", 0)].ready
+    cache.put("Pod", as_shown(6, "False"))
+    assert not cache.pods[ServerKey("a", 0)].ready
+    assert cache.uids("Pod") == {"u"}
+    (gone,) = cache.missing("Pod", [])
+    cache.drop("Pod", gone)
+    assert cache.pods == {}

@@ -114,6 +114,17 @@ def test_a_revision_that_hung_on_a_server_is_not_sent_there_again() -> None:
     assert [replica.server.ordinal for replica in made.placements[m.key]] == [1]
 
 
+def test_a_hang_moves_the_model_once_and_then_it_stays_out() -> None:
+    m = model("m")
+    stands = Replica(m.key, "v", ServerKey("a", 0))
+    once = plan(fleet([pool("a", servers=4)], [m], (stands,), refused=frozenset({(m.key, "l-v", ServerKey("a", 0))})))
+    assert [replica.server.ordinal for replica in once.placements[m.key]] == [1]
+    refused = frozenset({(m.key, "l-v", ServerKey("a", n)) for n in (0, 1)})
+    twice = plan(fleet([pool("a", servers=4)], [m], once.placements[m.key], refused=refused))
+    assert twice.missing_replicas == {m.key: 1}
+    assert [a.reason for a in twice.alternatives[m.key]] == [Reason.FAILED_THERE]
+
+
 def test_no_pools_and_no_models() -> None:
     assert plan(fleet([], [])).placements == {}
     made = plan(fleet([], [model("m")]))

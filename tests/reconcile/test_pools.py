@@ -48,6 +48,11 @@ def test_a_changed_template_rolls_one_server_at_a_time() -> None:
     assert decision.unavailable == {0}
 
 
+def test_a_roll_waits_for_the_server_before_it() -> None:
+    starting = decide_pool(seen(pod(0, ready=False), pod(1, outdated=True)))
+    assert starting.unavailable == frozenset()
+
+
 def test_lost_and_unschedulable_servers_are_not_counted_on() -> None:
     decision = decide_pool(seen(pod(0, node_lost=True), pod(1, unscheduled_seconds=61), pod(2, deleting=True)))
     assert decision.unavailable == {0, 1, 2}

@@ -22,6 +22,8 @@ from ergon.telemetry.metrics import Metrics
 
 log = logging.getLogger("ergon.process")
 
+FIRST_RESYNC_SECONDS = 30.0
+"""After a start: what went between our first list and kopf's."""
 RESYNC_SECONDS = 600.0
 GATEWAY_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -202,9 +204,12 @@ class Process:
 
     async def _resync(self, kinds: tuple[Watched, ...]) -> None:
         """Now and then compare with a full list: kopf does not tell of what vanished while a watch was broken."""
+        pause = FIRST_RESYNC_SECONDS
         while True:
-            await asyncio.sleep(RESYNC_SECONDS)
+            await asyncio.sleep(pause)
+            pause = RESYNC_SECONDS
             for watched in kinds:
+                held = self._cache.uids(watched.kind)
                 try:
                     listed = [
                         obj
@@ -216,11 +221,14 @@ class Process:
                 except KubeError as error:
                     log.warning("%s could not be listed: %s", watched.plural, error)
                     continue
+                went = held - self._cache.uids(watched.kind)
                 for obj in self._cache.missing(watched.kind, listed):
-                    log.info("%s %s is gone, which no event told", watched.kind, obj["metadata"]["name"])
-                    self._cache.drop(watched.kind, obj)
+                    if obj["metadata"]["uid"] in held:  # else it came while the list was read
+                        log.info("%s %s is gone, which no event told", watched.kind, obj["metadata"]["name"])
+                        self._cache.drop(watched.kind, obj)
                 for obj in listed:
-                    self._cache.put(watched.kind, obj)
+                    if obj["metadata"]["uid"] not in went:  # else it went while the list was read
+                        self._cache.put(watched.kind, obj)
 
     def _seen(self, kind: str) -> None:
         self.metrics.events.labels(kind).inc()

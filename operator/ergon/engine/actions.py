@@ -38,7 +38,7 @@ class Executor:
                 facts.drain = None
                 self._effects.changed(key)
             case Cancel():
-                if facts.task is not None:
+                if facts.task is not None and not facts.task.cancelling():
                     log.info("%s on %s: the job under way is stopped: %s", key, agent.key, action.why)
                     facts.task.cancel()
             case _ if facts.job is not None:

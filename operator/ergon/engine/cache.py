@@ -92,11 +92,17 @@ class Cache:
     dirty_budgets: set[str] = field(default_factory=set)
     plan_version: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _versions: dict[str, int] = field(default_factory=dict)
 
     # What the edge calls
 
     def put(self, kind: str, obj: Object) -> None:
-        """Take in an object as the API server shows it; unknown kinds are ignored."""
+        """Take in an object as the API server shows it, unless a newer one is held; unknown kinds are ignored."""
+        uid, version = obj["metadata"].get("uid", ""), str(obj["metadata"].get("resourceVersion", ""))
+        if version.isdecimal():
+            if int(version) < self._versions.get(uid, 0):
+                return
+            self._versions[uid] = int(version)
         match kind:
             case "SpecializedModel":
                 self._put_model(obj)
@@ -123,6 +129,7 @@ class Cache:
 
     def drop(self, kind: str, obj: Object) -> None:
         """Forget an object that is gone."""
+        self._versions.pop(obj["metadata"].get("uid", ""), None)
         name = obj["metadata"]["name"]
         match kind:
             case "SpecializedModel":
@@ -169,6 +176,10 @@ class Cache:
             self.plan_version += 1
         self.changed.set()
 
+    def uids(self, kind: str) -> set[str]:
+        """The uids of all objects held of a kind."""
+        return {obj["metadata"]["uid"] for obj in self.missing(kind, ())}
+
     def missing(self, kind: str, listed: Iterable[Object]) -> list[Object]:
         """Objects that are held but were not listed: their deletion was never told (kopf relists without saying so)."""
         uids = {obj["metadata"]["uid"] for obj in listed}
@@ -186,7 +197,9 @@ class Cache:
                 if held_kind == kind and held["metadata"]["uid"] not in uids
             ]
         if kind == "AcceleratorPool":
-            return [{"metadata": {"name": name}} for name, record in self.pools.items() if record.uid not in uids]
+            return [
+                {"metadata": {"name": name, "uid": record.uid}} for name, record in self.pools.items() if record.uid not in uids
+            ]
         if kind == "Pod":
             return [
                 {"metadata": {"name": pod.name, "uid": pod.uid, "labels": {POOL_LABEL: key.pool}}}

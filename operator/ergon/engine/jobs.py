@@ -27,6 +27,7 @@ from ergon.store.errors import (
     StoreError,
     StoreUnavailable,
 )
+from ergon.store.observed import FetchJob
 from ergon.store.sources import Source
 from ergon.triton.configuration import InstanceKind, compose
 from ergon.triton.errors import ConfigurationInvalid, LoadRefused, OutcomeUnknown, ServerUnavailable, TritonError, WrongKey
@@ -109,13 +110,16 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
             fetched = loop.time()
         async with agent.load_slots:
             loading = loop.time()
+            if not agent.has_room(key, variant.memory_bytes):
+                raise ServerUnavailable(f"{agent.key} has no room until what leaves it is unloaded")
+            facts.memory_bytes = max(facts.memory_bytes, variant.memory_bytes)
             _phase(agent, key, variant, JobPhase.LOADING, "", effects)
             await _load(agent, key, variant, facts, effects)
     except (SecretInvalid, StoreError, TritonError, LoadHung) as error:
         _remember(agent, key, variant, facts, error, loop.time())
         return
-    facts.failure, facts.healthy = None, True
-    facts.index, facts.loaded_revision = IndexState.READY, variant.load_revision
+    facts.failure, facts.healthy, facts.sent, facts.hung = None, True, False, False
+    facts.index, facts.loaded_revision, facts.memory_bytes = IndexState.READY, variant.load_revision, variant.memory_bytes
     facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began)
     effects.observe("fetch", fetched - fetching)
     effects.observe("load", loop.time() - loading)
@@ -136,7 +140,7 @@ async def unload(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
     await agent.triton.unload(name, CALL_SECONDS)
     facts.index = IndexState.UNLOADING
     await _wait_unloaded(agent, name, UNLOAD_SECONDS)
-    facts.index, facts.loaded_revision = IndexState.UNAVAILABLE, None
+    facts.index, facts.loaded_revision, facts.memory_bytes = IndexState.UNAVAILABLE, None, 0
     await remove(agent, key, effects)
 
 
@@ -154,10 +158,10 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
     facts, now = agent.fact(key), asyncio.get_running_loop().time()
     if facts.repaired_at_seconds is not None and now - facts.repaired_at_seconds < 600:
         agent.condemned = f"the process of {key} died twice"
-    facts.repaired_at_seconds = now
     log.warning("%s on %s is READY in the index but its process is dead: it is unloaded and loaded again", key, agent.key)
     _guard(effects)
     await agent.triton.unload(key.served_name, CALL_SECONDS)
+    facts.repaired_at_seconds = now
     facts.loaded_revision, facts.statistics = None, None
     await bring_up(agent, key, variant, effects)
 
@@ -166,18 +170,34 @@ async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fac
     store, incoming = agent.store, f"{key.served_name}-{variant.content_revision}"
     source = await effects.resolve(key, variant.source, agent.key.pool)
     needed = (await store.size(source)).total_bytes
-    free = min(await store.free_bytes(), agent.disk_bytes - await store.used_bytes())
+    free = min(await store.free_bytes(), agent.disk_bytes - await store.used_bytes()) - sum(agent.fetching.values())
     if needed > free:
         raise DiskFull(
             f"{variant.source.uri} has {format_bytes(needed)}, the store of {agent.key} has {format_bytes(max(0, free))} left"
         )
     _guard(effects)
-    job = await store.fetch(source, incoming)
+    agent.fetching[key] = needed
+    try:
+        await _follow_fetch(agent, key, variant, effects, await store.fetch(source, incoming), needed)
+    finally:
+        agent.fetching.pop(key, None)
+    await store.validate(incoming, variant.backend)
+    _guard(effects)
+    facts.has_files, facts.file_revision = True, None  # until it is known to have succeeded
+    await store.publish(incoming, key.served_name, variant.content_revision)
+    facts.file_revision = variant.content_revision
+
+
+async def _follow_fetch(
+    agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects, job: FetchJob, needed: int
+) -> None:
+    store = agent.store
     try:
         while True:
             progress = await store.progress(job)
             if progress.finished:
                 break
+            agent.fetching[key] = max(0, needed - progress.bytes_done)
             share = f"{format_bytes(progress.bytes_done)} of {format_bytes(needed)}" if needed > 100_000_000 else ""
             _phase(agent, key, variant, JobPhase.DOWNLOADING, share, effects)
             await asyncio.sleep(PROGRESS_SECONDS)
@@ -187,10 +207,6 @@ async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fac
         raise
     if progress.error is not None:
         raise progress.error
-    await store.validate(incoming, variant.backend)
-    _guard(effects)
-    await store.publish(incoming, key.served_name, variant.content_revision)
-    facts.has_files, facts.file_revision = True, variant.content_revision
 
 
 async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
@@ -211,17 +227,18 @@ async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fact
     reload = facts.index is IndexState.READY
     while True:
         _guard(effects)
+        facts.sent = True
         try:
             await agent.triton.load(name, config, min(CALL_SECONDS, variant.load_timeout_seconds))
         except OutcomeUnknown:
             if not reload:
                 await _wait_loaded(agent, name, ends_at)
-        else:
-            return
-        if not reload and await agent.triton.loaded_revision(name) == variant.load_revision:
+        # Not by the answer alone: a load joins one of another revision that is under way.
+        if await agent.triton.loaded_revision(name) == variant.load_revision:
             return
         if loop.time() > ends_at:
             raise LoadHung(f"it was still loading after loadTimeout, {variant.load_timeout_seconds:g} s")
+        await asyncio.sleep(0.2)
 
 
 async def _wait_loaded(agent: ServerAgent, name: str, ends_at: float) -> None:
@@ -286,6 +303,9 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 def _remember(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, error: Exception, now: float) -> None:
     reason = next(name for kind, name in _REASONS if isinstance(error, kind))
     old = facts.failure
+    if isinstance(error, LoadRefused):
+        facts.sent = False
+        facts.memory_bytes = facts.memory_bytes if facts.index is IndexState.READY else 0
     attempts = old.attempts + 1 if old is not None and old.revision == variant.load_revision else 1
     first, last = (1.0, 30.0) if isinstance(error, _PASSING) else (FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
     retry_at: float | None = now + min(last, first * 2 ** min(attempts - 1, 10))

@@ -136,6 +136,8 @@ class Engine:
     def _decide_model(self, key: ModelKey) -> None:
         now = asyncio.get_running_loop().time()
         record = self._cache.models.get(key)
+        if record is not None and record.model is not None:
+            self._servers.note_memory(record.model)
         view = self._view(key, record)
         decision = decide(view, now, self._drain)
         for action in decision.actions:
@@ -244,9 +246,11 @@ class Engine:
             ready=pod.ready,
             deleting=pod.deleting,
             cordoned=node is not None and node.unschedulable,
-            outdated=bool(pod.template_hash) and pod.template_hash != template_hash(record.spec),
+            outdated=bool(pod.template_hash)
+            and pod.template_hash != template_hash(record.spec)
+            and record.name not in self._pools.template_refused,
             condemned=agent.condemned if agent is not None else "",
-            holds_models=agent is not None and (not agent.synced or agent.holds_models) and pod.ready,
+            holds_models=pod.ready and (agent is None or not agent.synced or agent.holds_models),
             unscheduled_seconds=max(0.0, waited),
             node_lost=self._node_lost(pod.node) and not (agent is not None and agent.answering),
             problem=pod.problem,

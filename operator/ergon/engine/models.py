@@ -131,14 +131,27 @@ class ModelWriter:
             return
         try:
             await self._clear_predecessor(record)
-            if (children := self._children(record, wish)) and await self._own_service(record, children[0]):
-                await self._sync_children(record, wish)
-            await self._sync_status(record, wish)
+            refused = await self._sync_all_children(record, wish)
+            if self._cache.models.get(key) is record:
+                await self._sync_status(record, wish)
+            if refused is not None:
+                raise refused
         except NotFound:
             return  # the model or its namespace went away meanwhile
         except Forbidden as error:
             if key.namespace not in self._cache.terminating:
                 raise error
+
+    async def _sync_all_children(self, record: ModelRecord, wish: Wish) -> Exception | None:
+        """The children; what the API server has against them is told in the status and handed back, to be tried again."""
+        try:
+            if (children := self._children(record, wish)) and await self._own_service(record, children[0]):
+                await self._sync_children(record, wish)
+        except (Invalid, Forbidden) as error:
+            if record.key.namespace not in self._cache.terminating:
+                self._say_route(record.key, f"its Service or EndpointSlices were refused: {error.message}"[:500])
+            return error
+        return None
 
     async def _clear_predecessor(self, record: ModelRecord) -> None:
         """Delete children of a deleted model of the same name now, rather than wait until garbage collection gets to them."""
@@ -179,7 +192,7 @@ class ModelWriter:
                 self._cache.put(obj["kind"], await self._client.apply(obj))
                 if obj["kind"] == "HTTPRoute" and self.route_problem.pop(record.key, None) is not None:
                     self._cache.wake(models=[record.key])
-            except (Invalid, Forbidden) as error:
+            except (Invalid, Forbidden, NotFound) as error:
                 if record.key.namespace in self._cache.terminating or obj["kind"] != "HTTPRoute":
                     raise
                 self._say_route(record.key, f"{obj['kind']} was refused: {error.message}"[:500])

@@ -79,7 +79,7 @@ class PoolWriter:
                 await self._keep_finalizer(record, decision)
                 if not (record.deleting and decision.release):
                     await self._servers(record, decision)
-                    for pod in decision.give_up:
+                    for pod in decision.give_up if name not in self.template_refused else ():
                         await self._give_up(record, pod)
             await self._sync_status(record, facts, body)
         except NotFound:

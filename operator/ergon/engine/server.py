@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from ergon.engine.cache import PodRecord
@@ -34,7 +34,11 @@ _INDEX = {
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of one model on the server."""
+    """What is known of one model on the server.
+
+    `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
+    there as declared, from the moment its load is sent until it is unloaded.
+    """
 
     index: IndexState = IndexState.ABSENT
     loaded_revision: str | None = None
@@ -49,6 +53,8 @@ class Facts:
     repaired_at_seconds: float | None = None
     cold_start: ColdStart | None = None
     hung: bool = False
+    sent: bool = False
+    memory_bytes: int = 0
 
     @property
     def gone(self) -> bool:
@@ -71,6 +77,8 @@ class ServerAgent:
     triton: TritonServer
     store: ModelStore
     disk_bytes: int
+    memory_bytes: int
+    max_models: int | None
     wake: Callable[[list[ModelKey]], None]
     answers_changed: Callable[[ServerKey], None]
     facts: dict[ModelKey, Facts] = field(default_factory=dict)
@@ -81,6 +89,8 @@ class ServerAgent:
     hung_loads: int = 0
     fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))
+    fetching: dict[ModelKey, int] = field(default_factory=dict)
+    _misses: int = 0
     _answered_at: float = 0.0
     _statistics_at: float = 0.0
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
@@ -120,7 +130,7 @@ class ServerAgent:
         return ReplicaView(
             self.view(),
             facts.index,
-            facts.loaded_revision,
+            None if facts.sent else facts.loaded_revision,
             facts.has_files,
             facts.healthy,
             facts.job,
@@ -139,7 +149,17 @@ class ServerAgent:
     @property
     def holds_models(self) -> bool:
         """Whether any model is loaded, being worked on, or on its disk. A load that hangs is none: only a new pod ends it."""
-        return any(not facts.gone and not (facts.hung and facts.job is None) for facts in self.facts.values())
+        return any(
+            not facts.gone and not (facts.hung and facts.job is None and facts.index is not IndexState.READY)
+            for facts in self.facts.values()
+        )
+
+    def has_room(self, key: ModelKey, memory_bytes: int) -> bool:
+        """Whether a model fits beside all others that are in memory, those on their way out included."""
+        others = [facts.memory_bytes for other, facts in self.facts.items() if other != key and facts.memory_bytes]
+        if self.max_models is not None and len(others) >= self.max_models:
+            return False
+        return sum(others) + memory_bytes <= self.memory_bytes
 
     async def run(self) -> None:
         """Read until cancelled. Errors make the server silent, never end the loop."""
@@ -148,12 +168,17 @@ class ServerAgent:
         while True:
             try:
                 await self._read(loop.time())
-                self._answered_at = loop.time()
+                self._answered_at, self._misses = loop.time(), 0
                 self._set_answering(True)
-            except (TritonError, StoreError) as error:
-                if self.answering:
+            except Exception as error:
+                self._misses += 1
+                if not isinstance(error, TritonError | StoreError):
+                    log.exception("reading server %s failed", self.key)
+                elif self.answering:
                     log.info("server %s does not answer: %s", self.key, error)
-                if loop.time() - self._answered_at > SILENT_AFTER_SECONDS or not self.synced:
+                # Two misses, since one slow read or a pause of our own must not empty a server of its traffic.
+                silent = self._misses > 1 and loop.time() - self._answered_at > SILENT_AFTER_SECONDS
+                if silent or not self.synced:
                     self._set_answering(False)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._poke.wait(), self._pause())
@@ -169,7 +194,7 @@ class ServerAgent:
         await self.store.close()
 
     def _pause(self) -> float:
-        if not self.answering:
+        if not self.answering or self._misses:
             return BUSY_POLL_SECONDS
         busy = any(
             facts.job is not None or facts.drain is not None or facts.index in (IndexState.LOADING, IndexState.UNLOADING)
@@ -214,23 +239,40 @@ class ServerAgent:
                 continue
             facts = self.fact(key)
             if new is not facts.index:
+                self.hung_loads -= facts.hung
                 facts.index, facts.hung = new, False
                 if new is not IndexState.READY:
                     facts.loaded_revision, facts.healthy, facts.statistics = None, True, None
+                    facts.sent = facts.sent and new is IndexState.LOADING
+                if new is IndexState.UNAVAILABLE and facts.job is None:
+                    facts.memory_bytes = 0
                 changed.append(key)
-            if new is IndexState.READY and facts.loaded_revision is None:
-                with contextlib.suppress(ModelNotServed):
-                    facts.loaded_revision = await self.triton.loaded_revision(key.served_name)
         for key, facts in list(self.facts.items()):
             # While new files take the place of old ones the name is missing for a moment, though Triton serves on.
             if key not in found and facts.index is not IndexState.ABSENT and facts.job is None:
                 facts.index, facts.loaded_revision, facts.healthy, facts.statistics = IndexState.ABSENT, None, True, None
+                facts.sent, facts.memory_bytes = False, 0
                 changed.append(key)
             if facts.gone:
                 del self.facts[key]
                 changed.append(key)
+        changed += await self._read_revisions(found)
         if changed:
             self.wake(changed)
+
+    async def _read_revisions(self, found: Iterable[ModelKey]) -> list[ModelKey]:
+        """What is loaded where that is not known; jobs may learn it meanwhile, and know better."""
+        learned = []
+        for key in found:
+            facts = self.facts.get(key)
+            if facts is None or not _unknown(facts):
+                continue
+            with contextlib.suppress(ModelNotServed):
+                revision = await self.triton.loaded_revision(key.served_name)
+                if _unknown(facts):
+                    facts.loaded_revision, facts.sent = revision, False
+                    learned.append(key)
+        return learned
 
     def _take_statistics(self, statistics: dict[str, ModelStatistics], now: float) -> None:
         changed: list[ModelKey] = []
@@ -249,6 +291,10 @@ class ServerAgent:
                 changed.append(key)
         if changed:
             self.wake(changed)
+
+
+def _unknown(facts: Facts) -> bool:
+    return facts.index is IndexState.READY and facts.job is None and (facts.loaded_revision is None or facts.sent)
 
 
 def _stub_is_dead(old: ModelStatistics, new: ModelStatistics) -> bool:

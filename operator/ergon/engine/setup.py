@@ -1,6 +1,7 @@
 """Puts the engine together from its adapters, for as long as this process leads."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ from ergon.triton.configuration import InstanceKind
 log = logging.getLogger("ergon.engine")
 
 STORE_PORT = 5572
+FLUSH_SECONDS = 2.0
+"""For the last events at the end: the Lease is given back after them."""
 _KINDS = {"cpu": InstanceKind.CPU, "gpu": InstanceKind.GPU}
 
 
@@ -73,7 +76,9 @@ class Leader:
         await self._models.queue.close()
         await self._pools.queue.close()
         await self._servers.close()
-        await self._events.flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._events.flush()
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date."""
@@ -106,6 +111,7 @@ class Leader:
     def _connect(self, pod: PodRecord, zone: str, node_ready: bool, keys: KeyMaterial) -> ServerAgent:
         record = self._cache.pools.get(pod.key.pool)
         disk = quantity_bytes(record.spec.disk) if record is not None and record.spec is not None else 0
+        pool = record.pool if record is not None else None
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
         return ServerAgent(
             pod=pod,
@@ -114,6 +120,8 @@ class Leader:
             triton=TritonServer(f"{host}:{GRPC_PORT}", keys.admin_key, read_seconds=3.0),
             store=ModelStore(f"{host}:{STORE_PORT}", keys.store_user, keys.store_password, keys.certificate),
             disk_bytes=disk,
+            memory_bytes=pool.memory_bytes if pool is not None else 0,
+            max_models=pool.max_models if pool is not None else None,
             wake=lambda models: self._cache.wake(models=models),
             answers_changed=self._answers_changed,
         )

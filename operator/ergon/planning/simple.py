@@ -4,12 +4,16 @@ Models are placed by priority, then by name; a new replica goes to the feasible 
 (host included), onto the lowest ordinal with room. It knows no demand.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey, Variant
 from ergon.planning.candidates import Reason, Rejection, judge
 from ergon.planning.plan import Alternative, Plan
+
+HUNG_ENOUGH = 2
+"""Servers on which a revision's load may hang: each hang costs one of Triton's load threads, and a third would tell no more."""
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ def plan(fleet: Fleet) -> Plan:
     judged = {model.key: _judge_all(fleet, model, pools) for model in models}
     result = Plan()
     for model in models:
-        kept = _keep(room, model, judged[model.key], current.get(model.key, ()))
+        kept = _keep(fleet, room, model, judged[model.key], current.get(model.key, ()))
         result.placements[model.key] = tuple(kept)
     for model in models:
         _place_missing(fleet, room, model, judged[model.key], result)
@@ -100,12 +104,14 @@ def _judge_all(fleet: Fleet, model: Model, pools: list[Pool]) -> _Judged:
     return [(pool, variant, judge(fleet, model, variant, pool)) for pool in pools for variant in model.variants]
 
 
-def _keep(room: _Room, model: Model, judged: _Judged, current: Iterable[Replica]) -> list[Replica]:
+def _keep(fleet: Fleet, room: _Room, model: Model, judged: _Judged, current: Iterable[Replica]) -> list[Replica]:
     feasible = {(pool.name, variant.name): variant for pool, variant, rejection in judged if rejection is None}
     kept: list[Replica] = []
     for replica in sorted(current, key=lambda replica: replica.server):
         variant = feasible.get((replica.server.pool, replica.variant))
         if variant is None or len(kept) >= model.wanted_replicas or not room.exists(replica.server):
+            continue
+        if (model.key, variant.load_revision, replica.server) in fleet.refused:
             continue
         server = room.server(replica.server)
         if server.has_room(model.key, variant):
@@ -116,11 +122,12 @@ def _keep(room: _Room, model: Model, judged: _Judged, current: Iterable[Replica]
 
 def _place_missing(fleet: Fleet, room: _Room, model: Model, judged: _Judged, result: Plan) -> None:
     placed = list(result.placements[model.key])
+    hung = Counter(revision for key, revision, _ in fleet.refused if key == model.key)
     kept = {(replica.server.pool, replica.variant) for replica in placed}
     chosen: set[tuple[str, str]] = set()
     full: set[tuple[str, str]] = set()
     for pool, variant, rejection in judged:
-        while rejection is None and len(placed) < model.wanted_replicas:
+        while rejection is None and len(placed) < model.wanted_replicas and hung[variant.load_revision] < HUNG_ENOUGH:
             server = room.place(fleet, model.key, variant, pool)
             if server is None:
                 full.add((pool.name, variant.name))
@@ -159,7 +166,9 @@ def _alternative(
         key == model.key and revision == variant.load_revision and server.pool == pool.name
         for key, revision, server in fleet.refused
     ):
-        return Alternative(pool.name, variant.name, "Rejected", Reason.FAILED_THERE, "it failed there and is not tried again")
+        return Alternative(
+            pool.name, variant.name, "Rejected", Reason.FAILED_THERE, "its load hung on a server; a new revision is tried anew"
+        )
     if place in full or pool.servers_max == 0:
         return Alternative(
             pool.name, variant.name, "Rejected", Reason.NO_ROOM, f"all {pool.servers_max} servers are full or not to be had"

@@ -74,7 +74,8 @@ def decide_pool(view: PoolView) -> PoolDecision:
     )
     cordoned = [pod for pod in leaving if pod.cordoned or pod.condemned]
     rolling = [pod for pod in leaving if pod not in cordoned]
-    emptying = cordoned + rolling[: max(0, ROLLING_AT_ONCE - len(cordoned))]
+    on_their_way = sum(pod.deleting or (not pod.ready and not pod.leaving) for pod in view.pods)
+    emptying = cordoned + rolling[: max(0, ROLLING_AT_ONCE - len(cordoned) - on_their_way)]
     give_up = tuple(pod for pod in emptying if not pod.holds_models)
     unavailable = {pod.ordinal for pod in emptying}
     unavailable |= {pod.ordinal for pod in view.pods if pod.deleting or pod.node_lost}
