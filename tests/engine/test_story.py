@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from tests.engine.world import World, model, until, write_model
+from tests.engine.world import ECHO, World, model, until, write_model
 
 pytestmark = pytest.mark.cluster
 
@@ -43,9 +43,9 @@ def test_apply_ask_change_scale_delete(world: World) -> None:
         uri = write_model(world.cluster.models, f"{ns}-echo")
         world.apply(model(ns, "echo", uri, revision="1"))
         ready = world.ready(ns, "echo")
-        assert ready["status"]["placements"] == [
-            {"pool": "cpu", "server": 0, "variant": "cpu", "state": "Ready", "since": ready["status"]["placements"][0]["since"]}
-        ]
+        (placement,) = ready["status"]["placements"]
+        shown = {key: placement[key] for key in ("pool", "server", "variant", "state", "revision")}
+        assert shown == {"pool": "cpu", "server": 0, "variant": "cpu", "state": "Ready", "revision": "1"}
         assert ready["status"]["coldStart"]["loadSeconds"] > 0
         assert world.ask(ns, "echo") == 42
 
@@ -65,6 +65,41 @@ def test_apply_ask_change_scale_delete(world: World) -> None:
         began = time.monotonic()
         until(lambda: not left_of(world, ns, "echo"), "everything of the model gone", 15)
         assert time.monotonic() - began < 15
+
+
+def test_a_broken_revision_leaves_the_old_one_serving_and_is_told(world: World) -> None:
+    with world.namespace() as ns:
+        world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-good"), revision="1"))
+        world.ready(ns, "echo")
+        with world.clients(ns, "echo") as clients:
+            broken = write_model(world.cluster.models, f"{ns}-broken", "class TritonPythonModel(:\n")
+            world.apply(model(ns, "echo", broken, revision="2"))
+            condition = world.reason(ns, "echo", "OldRevisionServes")
+            assert condition["status"] == "True"
+            assert "invalid syntax" in condition["message"]
+            assert world.condition(world.model(ns, "echo"), "Stalled")["status"] == "True"
+            world.apply(model(ns, "echo", f"file:///{ns}-good", revision="1"))
+            world.ready(ns, "echo")
+        clients.assert_unharmed()
+
+
+def test_a_change_back_while_the_new_one_loads_ends_with_what_is_asked_for(world: World) -> None:
+    slow = ECHO.replace(
+        "class TritonPythonModel:\n",
+        "class TritonPythonModel:\n    def initialize(self, args):\n        import time\n\n        time.sleep(4)\n\n",
+    )
+    with world.namespace() as ns:
+        first = model(ns, "echo", write_model(world.cluster.models, f"{ns}-first"), revision="1")
+        world.apply(first)
+        world.ready(ns, "echo")
+        world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-second", slow, factor=5), revision="2"))
+        until(lambda: world.model(ns, "echo")["status"]["placements"][0]["state"] == "Loading", "the new one loading")
+        world.apply(first)
+        world.ready(ns, "echo")
+        assert world.ask(ns, "echo") == 42
+        time.sleep(5)  # by now the load that was given up has ended in Triton, whatever it left
+        world.ready(ns, "echo")
+        assert world.ask(ns, "echo") == 42
 
 
 def test_the_gateway_leads_to_it_by_http_and_by_grpc(world: World) -> None:

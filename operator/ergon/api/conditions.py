@@ -63,6 +63,7 @@ class ModelReady(StrEnum):
 
     READY = "Ready"
     PARTIALLY_READY = "PartiallyReady"
+    OLD_REVISION_SERVES = "OldRevisionServes"
     SCALED_TO_ZERO = "ScaledToZero"
     ASLEEP = "Asleep"
     NOT_ACCEPTED = "NotAccepted"

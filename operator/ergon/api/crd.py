@@ -57,7 +57,7 @@ KINDS = (
             ("Ready Servers", "integer", ".status.servers.ready"),
             ("Desired", "integer", ".status.servers.desired"),
             ("Models", "integer", ".status.models"),
-            ("Watts", "number", ".status.watts"),
+            ("Watts", "number", ".status.watts", _WIDE),
             ("Ready", "string", _condition("Ready")),
             ("Reason", "string", _condition("Ready", "reason")),
             ("Age", "date", ".metadata.creationTimestamp"),

@@ -127,7 +127,9 @@ class Variant(Spec):
         description="Triton backend, such as python, onnxruntime or tensorrt."
     )
     source: Source = Field(description="Where its files lie.")
-    memory: Quantity = Field(description="Memory of one replica on a server's accelerator (host memory on cpu).")
+    memory: Quantity = Field(
+        description="Memory of one replica on a server's accelerator (host memory on cpu), such as 600Mi or 2Gi."
+    )
     quality: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="Its owner's score for the task, 0 to 1; absent counts as 0."
     )
@@ -192,6 +194,7 @@ class Placement(Spec):
     state: PlacementState = Field(description="Where it stands.")
     since: str = Field(default="", max_length=40, description="Since when.", json_schema_extra={"format": "date-time"})
     message: Annotated[str, Field(max_length=1024)] = Field(default="", description="More, for a person.")
+    revision: Annotated[str, Field(max_length=128)] = Field(default="", description="The source's revision that is loaded.")
 
 
 class Alternative(Spec):

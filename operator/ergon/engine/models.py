@@ -111,9 +111,11 @@ class ModelWriter:
         if not (wish.placed or wish.endpoints or held):
             return []  # what stands nowhere needs no name, and 10,000 such models would cost 20,000 writes
         children = [builders.model_service(namespace, name, owner)]
-        if wish.endpoints or any(kind == "EndpointSlice" for kind, _ in held):
+        gateway = self._settings.gateway
+        # With a Gateway the slice stands before the route, empty at first: a route to a Service without any is refused.
+        if wish.endpoints or gateway is not None or any(kind == "EndpointSlice" for kind, _ in held):
             children += builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=self._settings.hint_zones)
-        if (gateway := self._settings.gateway) is not None:
+        if gateway is not None:
             children.append(builders.http_route(namespace, name, gateway, owner))
         return children
 
@@ -213,7 +215,8 @@ class ModelWriter:
             if kind == "HTTPRoute":
                 for parent in (obj.get("status") or {}).get("parents") or ():
                     for condition in parent.get("conditions") or ():
-                        if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":
+                        passing = condition["reason"] == "BackendNotFound"  # the Gateway has yet to see the Service
+                        if condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False" and not passing:
                             return f"the Gateway refuses its {kind}: {condition['reason']}: {condition.get('message', '')}"[:500]
         return ""
 
@@ -271,7 +274,7 @@ class ModelWriter:
             return
         if after[0] != "True" and after[1] in _PASSING:
             return
-        normal = after[0] == "True"
+        normal = after[0] == "True" and after[1] != "OldRevisionServes"
         message = next(c["message"] for c in status["conditions"] if c["type"] == "Ready")
         self._events.record(
             model_reference(record.key, record.uid),

@@ -136,4 +136,9 @@ def node_start(node: str, name: Name = "local") -> None:
 
 
 def _variables(layout: Layout, record: ClusterRecord) -> dict[str, str]:
-    return {"KUBECONFIG": str(layout.kubeconfig), "ERGON_GATEWAY": record.gateway_url, "ERGON_MODELS": record.models}
+    return {
+        "ERGON_CLUSTER": layout.name,
+        "KUBECONFIG": str(layout.kubeconfig),
+        "ERGON_GATEWAY": record.gateway_url,
+        "ERGON_MODELS": record.models,
+    }

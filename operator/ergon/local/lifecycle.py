@@ -163,14 +163,14 @@ def running(layout: Layout) -> ClusterRecord:
     """The record of a running cluster; raises LocalError when it does not run."""
     record = ClusterRecord.load(layout.record)
     if record is None or not record.alive:
-        raise LocalError(f"cluster {layout.name!r} is not up: run `ergon local up`")
+        raise LocalError(f"cluster {layout.name!r} is not up: run `ergon local up --name {layout.name}`")
     return record
 
 
 def control_node(layout: Layout, verb: str, node: str) -> None:
     """Stop or start a node, from outside or inside; raises LocalError with the node agent's words when it refuses."""
     if not layout.sockets.is_dir():
-        raise LocalError(f"cluster {layout.name!r} is not up: run `ergon local up`")
+        raise LocalError(f"cluster {layout.name!r} is not up: run `ergon local up --name {layout.name}`")
     answer = _ask(layout.sockets, f"{verb} {node}\n")
     if answer != "ok":
         raise LocalError(answer)

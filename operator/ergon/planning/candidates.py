@@ -40,7 +40,10 @@ def judge(fleet: Fleet, model: Model, variant: Variant, pool: Pool) -> Rejection
             f"runs on {', '.join(sorted(variant.accelerators))}, the pool is {pool.accelerator_class}",
         )
     if not _takes_namespace(fleet, pool, model.key.namespace):
-        return Rejection(Reason.NAMESPACE_NOT_ALLOWED, f"the pool does not take namespace {model.key.namespace}")
+        return Rejection(
+            Reason.NAMESPACE_NOT_ALLOWED,
+            f"the pool's spec.namespaces does not select namespace {model.key.namespace} by its labels",
+        )
     if model.pool_selector is not None and not model.pool_selector.matches(pool.labels):
         return Rejection(Reason.POOL_NOT_SELECTED, "spec.pools does not select the pool's labels")
     if pool.backends and variant.backend not in pool.backends:

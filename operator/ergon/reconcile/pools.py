@@ -118,7 +118,7 @@ def _ready(view: PoolView, decision: PoolDecision, ready: int) -> Fact:
     leaving = next((pod for pod in view.pods if pod.leaving and pod.holds_models), None)
     if ready >= decision.servers:
         note = f"server {leaving.ordinal} is being emptied: {leaving.leaving}" if leaving is not None else ""
-        return Fact("Ready", True, "Ready", note or f"{ready} servers are ready")
+        return Fact("Ready", True, "Ready", note or ("1 server is ready" if ready == 1 else f"{ready} servers are ready"))
     problem = next((pod for pod in view.pods if pod.problem), None)
     if problem is not None:
         scheduled = problem.unscheduled_seconds <= 0

@@ -1,6 +1,6 @@
 """The truth about a model, as a status: a chain of small checks, each giving one condition."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ergon.fleet.types import Model
@@ -33,6 +33,8 @@ class ReplicaStatus:
     state: str
     message: str = ""
     reason: str = ""
+    revision: str = ""
+    old_serves: bool = False
 
 
 def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[str, Any]]:
@@ -41,7 +43,7 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
     accepted = _accepted(view)
     placed = _placed(view) if accepted.status else Fact("Placed", False, "NotAccepted", accepted.message)
     loaded = _loaded(view, decision, replicas) if accepted.status else _still_loaded(decision)
-    ready = _ready(view, decision, accepted, placed, loaded)
+    ready = _ready(view, decision, accepted, placed, loaded, replicas)
     facts = [accepted, placed, loaded, ready, *_abnormal(view, decision, replicas, accepted)]
     model = view.model
     body: dict[str, Any] = {
@@ -54,6 +56,7 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
                 "variant": r.variant,
                 "state": r.state,
                 **({"message": r.message} if r.message else {}),
+                **({"revision": r.revision} if r.revision else {}),
             }
             for r in replicas
         ],
@@ -64,7 +67,7 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
     }
     if model is not None:
         body["selector"] = f"ergon.dev/model={model.key.name}"
-        body["endpoint"] = f"{model.key.name}.{model.key.namespace}.svc:8000"
+        body["endpoint"] = f"http://{model.key.name}.{model.key.namespace}.svc:8000/v2/models/{model.key.served_name}"
     if view.cold_start is not None:
         body["coldStart"] = {
             "fetchSeconds": round(view.cold_start.fetch_seconds, 2),
@@ -135,7 +138,7 @@ def _planned_status(
     variant = model.variant(variant_name) if model is not None else None
     revision = variant.load_revision if variant is not None else None
     if server.pod_uid in serving and replica.loaded_revision == revision:
-        return shown("Ready", "Loaded")
+        return replace(shown("Ready", "Loaded"), revision=variant.source.revision if variant is not None else "")
     if replica.job is not None and replica.job.kind is JobKind.BRING_UP and replica.job.revision == revision:
         match replica.job.phase:
             case JobPhase.DOWNLOADING:
@@ -148,7 +151,7 @@ def _planned_status(
     if failure is not None and failure.revision == revision:
         old = "; the old revision serves on" if replica.answers else ""
         state = "Pending" if failure.reason in _WAITING else "Failed"
-        return shown(state, failure.reason, failure.message + old)
+        return replace(shown(state, failure.reason, failure.message + old), old_serves=replica.answers)
     if not replica.healthy:
         return shown("Failed", "Unhealthy", "its process died; it is being loaded again")
     if replica.index is IndexState.UNLOADING:
@@ -190,12 +193,16 @@ def _placed(view: ModelView) -> Fact:
 
 
 def _why_nowhere(view: ModelView) -> str:
-    rejected = [a for a in view.alternatives if a.verdict == "Rejected"]
+    rejected = sorted(
+        (a for a in view.alternatives if a.verdict == "Rejected"),
+        key=lambda a: str(a.reason) in ("AcceleratorMismatch", "PoolNotSelected"),
+    )
     if not view.alternatives:
         return "there is no AcceleratorPool"
     shown = "; ".join(f"{a.pool}/{a.variant}: {a.reason} ({a.message})" for a in rejected[:4])
     more = f"; and {len(rejected) - 4} more" if len(rejected) > 4 else ""
-    return f"no further pool fits: {shown}{more}"[:1024] if rejected else "no further pool fits"
+    none = "no further pool fits" if view.planned else "no pool fits"
+    return f"{none}: {shown}{more}"[:1024] if rejected else none
 
 
 def _loaded(view: ModelView, decision: Decision, replicas: list[ReplicaStatus]) -> Fact:
@@ -219,13 +226,18 @@ def _still_loaded(decision: Decision) -> Fact:
     return Fact("Loaded", False, "NotAccepted", "")
 
 
-def _ready(view: ModelView, decision: Decision, accepted: Fact, placed: Fact, loaded: Fact) -> Fact:
+def _ready(
+    view: ModelView, decision: Decision, accepted: Fact, placed: Fact, loaded: Fact, replicas: list[ReplicaStatus]
+) -> Fact:
     for fact, reason in ((accepted, "NotAccepted"), (placed, "NotPlaced"), (loaded, "NotLoaded")):
         if fact.status is not True:
             return Fact("Ready", fact.status and None, reason if fact.reason in (reason, "") else fact.reason, fact.message)
     wanted = view.model.wanted_replicas if view.model is not None else 0
     if wanted == 0:
         return Fact("Ready", True, "ScaledToZero", "no replica is wanted")
+    stuck = next((r for r in replicas if r.state == "Failed" and r.old_serves), None)
+    if stuck is not None:
+        return Fact("Ready", True, "OldRevisionServes", stuck.message)
     if len(decision.endpoints) < wanted:
         return Fact("Ready", True, "PartiallyReady", f"{len(decision.endpoints)} of {wanted} replicas are ready")
     return Fact("Ready", True, "Ready", _count(len(decision.endpoints), "replica") + " ready")
@@ -237,7 +249,7 @@ def _abnormal(view: ModelView, decision: Decision, replicas: list[ReplicaStatus]
         return [Fact("Stalled", True, accepted.reason, accepted.message)]
     failed = [r for r in replicas if r.state == "Failed"]
     wanted = view.model.wanted_replicas if view.model is not None else 0
-    if failed and not decision.endpoints:
+    if failed and (not decision.endpoints or failed[0].old_serves):
         return [Fact("Stalled", True, failed[0].reason, failed[0].message)]
     if wanted and view.missing_replicas == wanted and view.planned_once:
         return [Fact("Stalled", True, "NoPoolFits", "no pool fits, see status.alternatives")]
