@@ -166,7 +166,11 @@ def test_a_silent_api_server_costs_no_request(world: World, operator: Operator) 
             for pid in servers:
                 os.kill(pid, signal.SIGCONT)
             world.apply(model(ns, "after", f"file:///{ns}-echo"))
-            if all(each.process.poll() is not None for each in world.operators):
-                restart(world, operator)
-            world.ready(ns, "after", 90)
+
+            def right_again() -> bool:
+                if all(each.process.poll() is not None for each in world.operators):
+                    restart(world, operator)  # it lost its Lease meanwhile, and its container is started again
+                return world.condition(world.model(ns, "after"), "Ready").get("status") == "True"
+
+            until(right_again, "the new model Ready", 90)
         clients.assert_unharmed()

@@ -106,7 +106,8 @@ class World:
             model = self.model(namespace, name)
             condition = self.condition(model, "Ready")
             fresh = condition.get("observedGeneration") == model.get("metadata", {}).get("generation")
-            return model if condition.get("status") == "True" and condition["reason"] == "Ready" and fresh else None
+            settled = not self.condition(model, "Reconciling")
+            return model if condition.get("status") == "True" and condition["reason"] == "Ready" and fresh and settled else None
 
         try:
             return until(look, f"{namespace}/{name} Ready", seconds)

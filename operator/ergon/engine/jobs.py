@@ -210,7 +210,7 @@ async def _follow_fetch(
 
 
 async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
-    loop, name = asyncio.get_running_loop(), key.served_name
+    name = key.served_name
     text = await agent.store.read_config(name)
     if text is None:
         facts.has_files, facts.file_revision = False, None
@@ -223,36 +223,29 @@ async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fact
         revision=variant.load_revision,
         default_kind=effects.instance_kind(agent.key.pool),
     )
-    ends_at = loop.time() + variant.load_timeout_seconds
-    reload = facts.index is IndexState.READY
+    await _settled(facts)
     while True:
         _guard(effects)
         facts.sent = True
+        facts.sending = asyncio.create_task(agent.triton.load(name, config, variant.load_timeout_seconds))
         try:
-            await agent.triton.load(name, config, min(CALL_SECONDS, variant.load_timeout_seconds))
+            # Not ended with this job: Triton goes on with a load whatever becomes of the call, so the next job waits for it.
+            await asyncio.shield(facts.sending)
         except OutcomeUnknown:
-            if not reload:
-                await _wait_loaded(agent, name, ends_at)
-        # Not by the answer alone: a load joins one of another revision that is under way.
+            raise LoadHung(f"it was still loading after loadTimeout, {variant.load_timeout_seconds:g} s") from None
+        # Not by the answer alone: a load joins one of another revision that an operator before us has sent.
         if await agent.triton.loaded_revision(name) == variant.load_revision:
             return
-        if loop.time() > ends_at:
-            raise LoadHung(f"it was still loading after loadTimeout, {variant.load_timeout_seconds:g} s")
         await asyncio.sleep(0.2)
 
 
-async def _wait_loaded(agent: ServerAgent, name: str, ends_at: float) -> None:
-    """Until the index no longer says LOADING. Raises LoadHung, or LoadRefused with the index's reason."""
-    loop = asyncio.get_running_loop()
-    while True:
-        state = (await agent.triton.index()).get(name)
-        if state is None or state.state.value not in ("LOADING", "READY"):
-            raise LoadRefused(state.reason if state is not None and state.reason else "Triton gave it up without a reason")
-        if state.state.value == "READY":
-            return
-        if loop.time() > ends_at:
-            raise LoadHung("it was still loading after loadTimeout")
-        await asyncio.sleep(0.5)
+async def _settled(facts: Facts) -> None:
+    """Wait until no load of an earlier job is under way: what it ends in would lie over what is loaded next."""
+    if facts.sending is not None and not facts.sending.done():
+        await asyncio.wait({facts.sending})
+    if facts.sending is not None and facts.sending.done():
+        facts.sending.exception()  # taken here, or by the job that sent it
+        facts.sending = None
 
 
 async def _wait_unloaded(agent: ServerAgent, name: str, seconds: float) -> None:

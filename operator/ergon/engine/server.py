@@ -54,6 +54,7 @@ class Facts:
     cold_start: ColdStart | None = None
     hung: bool = False
     sent: bool = False
+    sending: "asyncio.Task[None] | None" = None
     memory_bytes: int = 0
 
     @property
@@ -186,7 +187,7 @@ class ServerAgent:
 
     async def close(self) -> None:
         """Stop all jobs and close the connections."""
-        tasks = [facts.task for facts in self.facts.values() if facts.task is not None]
+        tasks = [task for facts in self.facts.values() for task in (facts.task, facts.sending) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -239,8 +240,10 @@ class ServerAgent:
                 continue
             facts = self.fact(key)
             if new is not facts.index:
-                self.hung_loads -= facts.hung
-                facts.index, facts.hung = new, False
+                facts.index = new
+                if new is not IndexState.LOADING:
+                    self.hung_loads -= facts.hung
+                    facts.hung = False
                 if new is not IndexState.READY:
                     facts.loaded_revision, facts.healthy, facts.statistics = None, True, None
                     facts.sent = facts.sent and new is IndexState.LOADING
@@ -282,6 +285,8 @@ class ServerAgent:
             if key is None or facts is None:
                 continue
             old, facts.statistics = facts.statistics, new
+            if old is not None and facts.job is None and new.success_count < old.success_count:
+                facts.loaded_revision = None  # counts begin anew with a reload: perhaps one that an operator before us has sent
             if facts.drain is not None and old is not None:
                 seen = (new.success_count + new.failure_count) - (old.success_count + old.failure_count)
                 if seen > 0:
