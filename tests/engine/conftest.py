@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.world import Cluster, Operator, World, pool, until
+from tests.engine.world import Cluster, NeverHappened, Operator, World, pool, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,11 @@ def running(bare_world: World) -> Iterator[World]:
     if all(operator.process.poll() is not None for operator in world.operators):
         world.operator().leads()
     world.kubectl("delete", "ap", "--all", "--wait=false", check=False)
-    until(lambda: (world.get("ap") or {"items": []})["items"] == [], "all pools gone", 60)
+    try:
+        until(lambda: (world.get("ap") or {"items": []})["items"] == [], "all pools gone", 60)
+    except NeverHappened as error:
+        alive = next(operator for operator in world.operators if operator.process.poll() is None)
+        raise AssertionError(f"{error}: {world.kubectl('get', 'ap,sm,pods', '-A').stdout}\n{alive.log[-3000:]}") from None
     for operator in world.operators:
         operator.kill()
     world.operators.clear()

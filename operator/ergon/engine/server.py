@@ -299,7 +299,8 @@ class ServerAgent:
 
 
 def _unknown(facts: Facts) -> bool:
-    return facts.index is IndexState.READY and facts.job is None and (facts.loaded_revision is None or facts.sent)
+    under_way = facts.job is not None or (facts.sending is not None and not facts.sending.done())
+    return facts.index is IndexState.READY and not under_way and (facts.loaded_revision is None or facts.sent)
 
 
 def _stub_is_dead(old: ModelStatistics, new: ModelStatistics) -> bool:
