@@ -34,7 +34,7 @@ def running(bare_world: World) -> Iterator[World]:
         world.operator().leads()
     world.kubectl("delete", "ap", "--all", "--wait=false", check=False)
     try:
-        until(lambda: (world.get("ap") or {"items": []})["items"] == [], "all pools gone", 60)
+        until(lambda: (world.get("ap") or {"items": []})["items"] == [], "all pools gone", 120)
     except NeverHappened as error:
         alive = next(operator for operator in world.operators if operator.process.poll() is None)
         raise AssertionError(f"{error}: {world.kubectl('get', 'ap,sm,pods', '-A').stdout}\n{alive.log[-3000:]}") from None
