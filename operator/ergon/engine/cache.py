@@ -226,8 +226,6 @@ class Cache:
             self.wake(models=[key])
             return None
         model, refusal = _parsed_model(key, metadata["uid"], generation, obj)
-        if model is None and old is not None and old.uid == metadata["uid"]:
-            model = None
         self.models[key] = ModelRecord(
             key, metadata["uid"], generation, metadata.get("resourceVersion", ""), model, refusal, obj.get("status") or {}
         )

@@ -62,7 +62,7 @@ class Effects:
     `tell(key, kind, reason, message)` writes an event on the model.
     """
 
-    resolve: Callable[[ModelKey, SourceReference, str], Awaitable[Source]]
+    resolve: Callable[[ModelKey, SourceReference], Awaitable[Source]]
     may_act: Callable[[float], bool]
     changed: Callable[[ModelKey], None]
     observe: Callable[[str, float], None]
@@ -168,7 +168,7 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
 
 async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
     store, incoming = agent.store, f"{key.served_name}-{variant.content_revision}"
-    source = await effects.resolve(key, variant.source, agent.key.pool)
+    source = await effects.resolve(key, variant.source)
     needed = (await store.size(source)).total_bytes
     free = min(await store.free_bytes(), agent.disk_bytes - await store.used_bytes()) - sum(agent.fetching.values())
     if needed > free:

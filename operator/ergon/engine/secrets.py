@@ -21,7 +21,7 @@ class SourceResolver:
         self._client = client
         self._settings = settings
 
-    async def resolve(self, key: ModelKey, source: SourceReference, _pool: str) -> Source:
+    async def resolve(self, key: ModelKey, source: SourceReference) -> Source:
         """The source with its credentials. Raises SecretInvalid, or what `parse_source` raises."""
         secret = await self._secret(key.namespace, source.secret_name) if source.secret_name else None
         return parse_source(

@@ -125,17 +125,23 @@ class Servers:
                 if (known.pod, known.zone, known.node_ready) != (pod, zone, node_ready):
                     known.pod, known.zone, known.node_ready = pod, zone, node_ready
                     known.poke()
-                    self._cache.wake(models=[*known.facts, *self._placed_there(server)])
+                    self._wake_models(server, known)
             elif pod.ip and not pod.deleting and pod.phase == "Running" and server.pool in keys:
                 self._start(pod, zone, node_ready, keys[server.pool])
 
-    def _placed_there(self, server: ServerKey) -> list[ModelKey]:
-        return [
+    def wake(self, server: ServerKey) -> None:
+        """Have the loop look again at a server's pool, and at all models that are there or by their status should be."""
+        self._wake_models(server, self._agents.get(server))
+        self._cache.wake(pools=[server.pool])
+
+    def _wake_models(self, server: ServerKey, agent: ServerAgent | None) -> None:
+        placed = [
             key
             for key, record in self._cache.models.items()
             for placement in record.status.get("placements") or ()
             if placement["pool"] == server.pool and placement["server"] == server.ordinal
         ]
+        self._cache.wake(models=[*(agent.facts if agent is not None else ()), *placed])
 
     def _start(self, pod: PodRecord, zone: str, node_ready: bool, keys: KeyMaterial) -> None:
         agent = self._connect(pod, zone, node_ready, keys)
@@ -149,7 +155,8 @@ class Servers:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         log.info("server %s is gone: its pod %s ended", server, agent.pod.name)
-        self._cache.wake(models=[*agent.facts, *self._placed_there(server)], pools=[server.pool], plan=True)
+        self._wake_models(server, agent)
+        self._cache.wake(pools=[server.pool], plan=True)
 
     async def close(self) -> None:
         """End all agents; what is loaded stays loaded."""

@@ -17,8 +17,8 @@ from ergon.engine.secrets import SourceResolver
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
-from ergon.fleet.types import ModelKey, ServerKey
-from ergon.kube.builders.server import GRPC_PORT
+from ergon.fleet.types import ModelKey
+from ergon.kube.builders.server import GRPC_PORT, STORE_PORT
 from ergon.kube.client import KubeClient
 from ergon.kube.events import EventRecorder
 from ergon.kube.keys import KeyMaterial
@@ -30,7 +30,6 @@ from ergon.triton.configuration import InstanceKind
 
 log = logging.getLogger("ergon.engine")
 
-STORE_PORT = 5572
 FLUSH_SECONDS = 2.0
 """For the last events at the end: the Lease is given back after them."""
 _KINDS = {"cpu": InstanceKind.CPU, "gpu": InstanceKind.GPU}
@@ -123,15 +122,5 @@ class Leader:
             memory_bytes=pool.memory_bytes if pool is not None else 0,
             max_models=pool.max_models if pool is not None else None,
             wake=lambda models: self._cache.wake(models=models),
-            answers_changed=self._answers_changed,
+            answers_changed=self._servers.wake,
         )
-
-    def _answers_changed(self, key: ServerKey) -> None:
-        agent = self._servers.agent(key)
-        planned = [model for model, record in self._cache.models.items() if self._stands_there(record.status, key)]
-        self._cache.wake(models=[*(agent.facts if agent is not None else ()), *planned], pools=[key.pool])
-
-    @staticmethod
-    def _stands_there(status: dict[str, object], key: ServerKey) -> bool:
-        placements = status.get("placements")
-        return isinstance(placements, list) and any(p["pool"] == key.pool and p["server"] == key.ordinal for p in placements)
