@@ -3,11 +3,12 @@
 import hashlib
 import json
 
-from ergon.api.model import SpecializedModelSpec
+from ergon.api.budget import EnergyBudgetSpec
+from ergon.api.model import Profile, SpecializedModelSpec
 from ergon.api.model import Variant as VariantSpec
 from ergon.api.pool import AcceleratorPoolSpec
 from ergon.api.quantities import duration_seconds, quantity_bytes
-from ergon.fleet.types import Model, ModelKey, Pool, Source, Variant
+from ergon.fleet.types import Model, ModelKey, OperatingPoint, Pool, Source, Variant, WattLimit
 
 
 def _digest(*parts: str) -> str:
@@ -29,6 +30,22 @@ def build_variant(spec: VariantSpec) -> Variant:
         config_json=config_json,
         content_revision=content_revision,
         load_revision=_digest(content_revision, spec.backend, config_json),
+        points=tuple(_point(profile) for profile in spec.profiles),
+    )
+
+
+def _point(spec: Profile) -> OperatingPoint:
+    work = spec.tokens_per_second if spec.requests_per_second is None else spec.requests_per_second
+    assert work is not None  # a rule of the api
+    return OperatingPoint(
+        product=spec.product,
+        accelerator_class=spec.accelerator,
+        batch=spec.batch,
+        work_per_second=work,
+        latency_seconds=duration_seconds(spec.latency) if spec.latency is not None else None,
+        watts=spec.watts,
+        awake_watts=spec.awake_watts,
+        memory_bytes=quantity_bytes(spec.memory) if spec.memory is not None else None,
     )
 
 
@@ -45,6 +62,7 @@ def build_model(key: ModelKey, uid: str, generation: int, spec: SpecializedModel
         max_replicas=spec.autoscaling.max_replicas,
         fixed_replicas=spec.replicas,
         variants=tuple(build_variant(variant) for variant in spec.variants),
+        slo_latency_seconds=duration_seconds(spec.slo.latency) if spec.slo.latency is not None else None,
     )
 
 
@@ -70,4 +88,18 @@ def build_pool(
         host_watts=spec.power.host_watts,
         drain_timeout_seconds=duration_seconds(spec.drain_timeout),
         deleting=deleting,
+        max_busy_share=spec.max_busy_share,
+        busy_watts=spec.power.busy_watts,
+        servers_per_node=spec.power.servers_per_node,
+        scale_in=spec.power.scale_in,
+        pue=spec.power.pue,
+        price_per_server_hour=spec.price_per_server_hour,
+        grams_per_kilowatt_hour=spec.carbon.grams_per_kilowatt_hour,
     )
+
+
+def build_watt_limit(name: str, spec: EnergyBudgetSpec) -> WattLimit | None:
+    """The watts that a budget holds its scope to; None where it holds none, or only observes."""
+    if spec.limits.watts is None or spec.enforcement != "Enforce":
+        return None
+    return WattLimit(name, spec.limits.watts, spec.pools, spec.namespaces)

@@ -1,5 +1,6 @@
 """Models, variants, pools and replicas as frozen values in plain units (bytes, seconds, watts)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -47,6 +48,25 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What a variant delivers with `batch` requests in flight, alone on one server. None: not said.
+
+    `product` is matched with the pool's product; without one, `accelerator_class` with the pool's class. Work is requests, or
+    for generative models weighted tokens. `watts` and `awake_watts` are those of the server's accelerators while executing,
+    and as soon as they execute at all.
+    """
+
+    product: str | None
+    accelerator_class: str | None
+    batch: int
+    work_per_second: float
+    latency_seconds: float | None = None
+    watts: float | None = None
+    awake_watts: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One way to run a model. `content_revision` names its files, `load_revision` its files and configuration."""
 
@@ -60,6 +80,7 @@ class Variant:
     config_json: str
     content_revision: str
     load_revision: str
+    points: tuple[OperatingPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +97,7 @@ class Model:
     max_replicas: int | None
     fixed_replicas: int | None
     variants: tuple[Variant, ...]
+    slo_latency_seconds: float | None = None
 
     def variant(self, name: str) -> Variant | None:
         """The variant of that name, if the model has it."""
@@ -92,7 +114,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """An AcceleratorPool in plain numbers. `unavailable`: ordinals that cannot be had, `pausing`: being emptied."""
+    """An AcceleratorPool in plain numbers.
+
+    `unavailable`: ordinals that cannot be had. `idle_watts` and `busy_watts` are those of all accelerators of one server,
+    `host_watts` those of the rest of a node, which `servers_per_node` servers share. With `scale_in` False, nodes stay on.
+    """
 
     name: str
     uid: str
@@ -112,6 +138,13 @@ class Pool:
     drain_timeout_seconds: float
     deleting: bool = False
     unavailable: frozenset[int] = frozenset()
+    max_busy_share: float = 0.7
+    busy_watts: float | None = None
+    servers_per_node: int = 1
+    scale_in: bool = True
+    pue: float = 1.0
+    price_per_server_hour: float = 0.0
+    grams_per_kilowatt_hour: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +157,21 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class WattLimit:
+    """The watts an enforced EnergyBudget allows for its scope: pools, namespaces, or the models of those on these."""
+
+    name: str
+    watts: float
+    pools: LabelSelector | None = None
+    namespaces: LabelSelector | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
-    """All a plan is made from: one snapshot."""
+    """All a plan is made from: one snapshot.
+
+    `demand`: work per second by model, absent is 0. `refused`: what must not be sent to a server again.
+    """
 
     pools: tuple[Pool, ...]
     models: tuple[Model, ...]
@@ -133,6 +179,8 @@ class Fleet:
     operator_namespace: str
     current: tuple[Replica, ...] = ()
     refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
+    demand: Mapping[ModelKey, float] = field(default_factory=dict)
+    watt_limits: tuple[WattLimit, ...] = ()
 
     def namespace_labels(self, name: str) -> dict[str, str]:
         """Labels of a namespace; one without an object has only its name label."""

@@ -4,7 +4,7 @@ In: a Fleet snapshot. Out: a Plan. Pure: the same snapshot gives the same plan, 
 """
 
 from ergon.planning.candidates import Reason, Rejection, judge
-from ergon.planning.plan import Alternative, Plan
+from ergon.planning.plan import Alternative, Load, Plan, Provenance
 from ergon.planning.simple import plan
 
-__all__ = ["Alternative", "Plan", "Reason", "Rejection", "judge", "plan"]
+__all__ = ["Alternative", "Load", "Plan", "Provenance", "Reason", "Rejection", "judge", "plan"]

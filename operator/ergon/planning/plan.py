@@ -6,6 +6,8 @@ from typing import Literal
 from ergon.fleet.types import ModelKey, Replica
 from ergon.planning.candidates import Reason
 
+Provenance = Literal["profile", "learned", "assumed"]
+
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
@@ -19,10 +21,47 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What a replica is planned to do: its part of the demand, what it keeps of its server, and the point that says so.
+
+    `batch` is that of the operating point, 0 where none matches; `provenance` says where its figures come from.
+    """
+
+    work_per_second: float
+    busy_share: float
+    memory_bytes: int
+    batch: int
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Which replicas on which servers, how many servers are on, what could not be placed, and why."""
+    """Which replicas on which servers, how many servers are on, what could not be placed, and why.
+
+    `unserved`: work per second of models whose demand is not met. `over_limit_watts`: by budget, the watts above 0.95 x its
+    limit that cannot be avoided. `lower_bound_watts`: no plan of the same shortfall can take less. `notes`: what a person
+    should know about how the plan was made, such as a solver that found no answer in its time.
+    """
 
     placements: dict[ModelKey, tuple[Replica, ...]] = field(default_factory=dict)
     servers: dict[str, int] = field(default_factory=dict)
     missing_replicas: dict[ModelKey, int] = field(default_factory=dict)
     alternatives: dict[ModelKey, tuple[Alternative, ...]] = field(default_factory=dict)
+    loads: dict[Replica, Load] = field(default_factory=dict)
+    unserved: dict[ModelKey, float] = field(default_factory=dict)
+    over_limit_watts: dict[str, float] = field(default_factory=dict)
+    watts: float = 0.0
+    price_per_hour: float = 0.0
+    grams_per_hour: float = 0.0
+    lower_bound_watts: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def gap(self) -> float:
+        """By how much of the lower bound the plan's watts are above it."""
+        return self.watts / self.lower_bound_watts - 1 if self.lower_bound_watts > 0 else 0.0
+
+    @property
+    def short(self) -> bool:
+        """Whether replicas are missing or demand is not met."""
+        return bool(self.missing_replicas) or any(work > 0 for work in self.unserved.values())
