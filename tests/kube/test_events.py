@@ -96,6 +96,19 @@ async def test_one_object_cannot_flood() -> None:
     assert len(await written(act)) == 25 + 1 + 1
 
 
+async def test_one_reason_over_many_objects_cannot_flood() -> None:
+    def act(events: EventRecorder, clock: Clock) -> None:
+        for number in range(1000):
+            metadata = {"name": f"m{number}", "namespace": "finance", "uid": f"v{number}"}
+            events.record({**MODEL, "metadata": metadata}, "Warning", "NoPoolFits", "there is no pool")
+        events.record(MODEL, "Warning", "FetchFailed", "no such bucket")
+        clock.now += timedelta(seconds=3)
+        events.record(MODEL, "Warning", "NoPoolFits", "there is no pool")
+
+    written_reasons = [request.body["reason"] for request in await written(act)]
+    assert (written_reasons.count("NoPoolFits"), written_reasons.count("FetchFailed")) == (100 + 1, 1)
+
+
 async def test_long_and_odd_messages_fit_the_api() -> None:
     (event,) = await written(lambda events, _: events.record(MODEL, "Normal", "R" * 500, "ü" * 3000 + "\ud800"))
     assert len(event.body["note"].encode()) <= 1024
@@ -118,7 +131,7 @@ async def test_recording_never_waits_and_running_writes() -> None:
         recorder = EventRecorder(client, "ergon-0")
         for number in range(5000):
             metadata = {"name": f"m{number}", "namespace": "finance", "uid": f"u{number}"}
-            recorder.record({**MODEL, "metadata": metadata}, "Normal", "Ready", "x")
+            recorder.record({**MODEL, "metadata": metadata}, "Normal", f"Reason{number // 50}", "x")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(recorder.run(), 0.5)
         assert 0 < len(script.requests) <= 120  # 100 at once, then 20 a second, of all events together

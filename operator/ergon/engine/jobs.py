@@ -168,9 +168,9 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
 
 async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
     store, incoming = agent.store, f"{key.served_name}-{variant.content_revision}"
-    source = await effects.resolve(key, variant.source)
+    source = await store.locate(await effects.resolve(key, variant.source))
     needed = (await store.size(source)).total_bytes
-    free = min(await store.free_bytes(), agent.disk_bytes - await store.used_bytes()) - sum(agent.fetching.values())
+    free = await agent.disk_left(needed)
     if needed > free:
         raise DiskFull(
             f"{variant.source.uri} has {format_bytes(needed)}, the store of {agent.key} has {format_bytes(max(0, free))} left"
@@ -181,6 +181,7 @@ async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fac
         await _follow_fetch(agent, key, variant, effects, await store.fetch(source, incoming), needed)
     finally:
         agent.fetching.pop(key, None)
+    agent.fetched_bytes += needed
     await store.validate(incoming, variant.backend)
     _guard(effects)
     facts.has_files, facts.file_revision = True, None  # until it is known to have succeeded

@@ -71,7 +71,8 @@ class Engine:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
         loop = asyncio.get_running_loop()
         self._started_at = loop.time()
-        self._cache.wake(models=self._cache.models, pools=self._cache.pools, budgets=self._cache.budgets, plan=True)
+        known = {*self._cache.models, *self._cache.children}
+        self._cache.wake(models=known, pools=self._cache.pools, budgets=self._cache.budgets, plan=True)
         while True:
             await self._wait(loop)
             began = loop.time()

@@ -23,8 +23,9 @@ log = logging.getLogger("ergon.models")
 Object = dict[str, Any]
 
 STATUS_SECONDS = 1.0
-"""Between two writes of one model's status, unless its Ready changes."""
-
+"""Between two writes of one model's status, and before its first, unless its Ready changes for more than a moment."""
+PASSING_A_SECOND = 100
+"""In a storm what is on its way waits a second longer for so many models in the queue: what is final gets through first."""
 
 _PASSING = {"Planning", "Queued", "Downloading", "Loading", "WaitingForServer", "NotPlaced", "NotLoaded"}
 """Reasons of Ready=False that pass by themselves: the status shows them, no event does."""
@@ -76,11 +77,13 @@ class ModelWriter:
             self.queue.add(key)
 
     def forget(self, key: ModelKey) -> None:
-        """The model is gone: its children go by their owner."""
+        """The model is gone: what it leaves in the API server goes too."""
         self._wishes.pop(key, None)
         self._written_at.pop(key, None)
         self.name_taken.pop(key, None)
         self.route_problem.pop(key, None)
+        if self._cache.children.get(key):
+            self.queue.add(key)
 
     def kept_pod_uids(self, key: ModelKey) -> frozenset[str]:
         """Pods that the model's EndpointSlices name now."""
@@ -95,10 +98,8 @@ class ModelWriter:
     def _differs(self, record: ModelRecord, wish: Wish) -> bool:
         if self._status(record, wish) != record.status:
             return True
-        children = self._cache.children.get(record.key, {})
-        return any(
-            not covers(children.get((obj["kind"], obj["metadata"]["name"])), obj) for obj in self._children(record, wish)
-        ) or bool(self._surplus(record, wish))
+        held, wanted = self._cache.children.get(record.key, {}), self._children(record, wish)
+        return any(not covers(held.get(_identity(obj)), obj) for obj in wanted) or bool(self._surplus(record.key, wanted))
 
     def _children(self, record: ModelRecord, wish: Wish) -> list[Object]:
         namespace, name = record.key
@@ -119,16 +120,15 @@ class ModelWriter:
             children.append(builders.http_route(namespace, name, gateway, owner))
         return children
 
-    def _surplus(self, record: ModelRecord, wish: Wish) -> list[Object]:
-        wanted = {(obj["kind"], obj["metadata"]["name"]) for obj in self._children(record, wish)}
-        return [
-            obj
-            for (kind, name), obj in self._cache.children.get(record.key, {}).items()
-            if kind == "EndpointSlice" and (kind, name) not in wanted
-        ]
+    def _surplus(self, key: ModelKey, wanted: list[Object]) -> list[Object]:
+        names = {_identity(obj) for obj in wanted}
+        held = self._cache.children.get(key, {})
+        return [obj for identity, obj in held.items() if identity[0] == "EndpointSlice" and identity not in names]
 
     async def _sync(self, key: ModelKey) -> None:
         record, wish = self._cache.models.get(key), self._wishes.get(key)
+        if record is None:
+            await self._clear_left_behind(key)
         if record is None or wish is None:
             return
         try:
@@ -148,19 +148,32 @@ class ModelWriter:
         """The children; what the API server has against them is told in the status and handed back, to be tried again."""
         try:
             if (children := self._children(record, wish)) and await self._own_service(record, children[0]):
-                await self._sync_children(record, wish)
+                await self._sync_children(record, children)
         except (Invalid, Forbidden) as error:
             if record.key.namespace not in self._cache.terminating:
                 self._say_route(record.key, f"its Service or EndpointSlices were refused: {error.message}"[:500])
             return error
         return None
 
+    async def _clear_left_behind(self, key: ModelKey) -> None:
+        """Delete the children of a model that is gone.
+
+        Kubernetes would too, by their owner, but its collector learns of new kinds only every 30 s, and until then a name
+        that nobody answers for would go on resolving.
+        """
+        if await self._client.find(API_VERSION, "SpecializedModel", key.name, key.namespace) is None:
+            await self._clear(key, lambda owner: True)
+
     async def _clear_predecessor(self, record: ModelRecord) -> None:
         """Delete children of a deleted model of the same name now, rather than wait until garbage collection gets to them."""
-        for (kind, name), held in list(self._cache.children.get(record.key, {}).items()):
+        await self._clear(record.key, lambda owner: owner != record.uid)
+
+    async def _clear(self, key: ModelKey, gone: Callable[[str], bool]) -> None:
+        """Delete those children of which every owner that is a model is gone."""
+        for (kind, name), held in list(self._cache.children.get(key, {}).items()):
             owners = [o for o in held["metadata"].get("ownerReferences") or () if o.get("kind") == "SpecializedModel"]
-            if owners and all(owner["uid"] != record.uid for owner in owners):
-                await self._client.delete(held["apiVersion"], kind, name, record.key.namespace, uid=held["metadata"]["uid"])
+            if owners and all(gone(owner["uid"]) for owner in owners):
+                await self._client.delete(held["apiVersion"], kind, name, key.namespace, uid=held["metadata"]["uid"])
                 self._cache.drop(kind, held)
 
     async def _own_service(self, record: ModelRecord, service: Object) -> bool:
@@ -185,9 +198,9 @@ class ModelWriter:
             self._cache.wake(models=[key])
         return True
 
-    async def _sync_children(self, record: ModelRecord, wish: Wish) -> None:
-        for obj in self._children(record, wish):
-            held = self._cache.children.get(record.key, {}).get((obj["kind"], obj["metadata"]["name"]))
+    async def _sync_children(self, record: ModelRecord, children: list[Object]) -> None:
+        for obj in children:
+            held = self._cache.children.get(record.key, {}).get(_identity(obj))
             if covers(held, obj):
                 continue
             try:
@@ -198,7 +211,7 @@ class ModelWriter:
                 if record.key.namespace in self._cache.terminating or obj["kind"] != "HTTPRoute":
                     raise
                 self._say_route(record.key, f"{obj['kind']} was refused: {error.message}"[:500])
-        for obj in self._surplus(record, wish):
+        for obj in self._surplus(record.key, children):
             await self._client.delete("discovery.k8s.io/v1", "EndpointSlice", obj["metadata"]["name"], record.key.namespace)
             self._cache.drop("EndpointSlice", obj)
 
@@ -248,12 +261,12 @@ class ModelWriter:
         status = self._status(record, wish)
         if status == record.status:
             return
-        written = self._written_at.get(record.key)
-        wait = 0.0 if written is None else written + STATUS_SECONDS - self._now()
-        if wait > 0 and _ready(status) == _ready(record.status):
-            self._look_again(record.key, self._now() + wait)
+        now = self._now()
+        at = self._written_at.setdefault(record.key, now) + STATUS_SECONDS + self.queue.depth / PASSING_A_SECOND
+        if now < at and not _pressing(record.status, status):
+            self._look_again(record.key, at)
             return
-        self._written_at[record.key] = self._now()
+        self._written_at[record.key] = now
         key = record.key
         answer = await self._client.apply_status(
             {
@@ -306,6 +319,16 @@ def keep_since(placements: list[Object], previous: Iterable[Object], now: str) -
 
 def _same(status: Object, previous: Object) -> bool:
     return covers(previous, status) and len(previous.get("conditions") or ()) == len(status["conditions"])
+
+
+def _identity(obj: Object) -> tuple[str, str]:
+    return obj["kind"], obj["metadata"]["name"]
+
+
+def _pressing(before: Object, after: Object) -> bool:
+    """Whether a person should hear of it at once: Ready changed, and not from one state that passes by itself to another."""
+    old, new = _ready(before), _ready(after)
+    return old != new and not (new is not None and new[1] in _PASSING and (old is None or old[0] != "True"))
 
 
 def _ready(status: Object) -> tuple[str, str] | None:

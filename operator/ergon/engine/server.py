@@ -21,6 +21,7 @@ BUSY_POLL_SECONDS = 0.5
 IDLE_POLL_SECONDS = 3.0
 STATISTICS_SECONDS = 5.0
 SILENT_AFTER_SECONDS = 6.0
+DISK_SECONDS = 10.0
 DEAD_STUB_SECONDS = 0.9
 """A request to a Python model whose process died fails after 1.0 s; one that merely raises fails at once (measured)."""
 
@@ -91,6 +92,8 @@ class ServerAgent:
     fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))
     fetching: dict[ModelKey, int] = field(default_factory=dict)
+    fetched_bytes: int = 0
+    _disk_left: tuple[float, int] | None = None
     _misses: int = 0
     _answered_at: float = 0.0
     _statistics_at: float = 0.0
@@ -100,6 +103,22 @@ class ServerAgent:
     def key(self) -> ServerKey:
         """The server's pool and ordinal."""
         return self.pod.key
+
+    async def disk_left(self, needed_bytes: int) -> int:
+        """Bytes that a fetch may still take up, those that others will take left out.
+
+        Measuring walks the whole store, so a figure of the last seconds, less what was fetched since, will do where it suffices.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._disk_left is not None and now - self._disk_left[0] < DISK_SECONDS:
+            left = self._disk_left[1] - self.fetched_bytes - sum(self.fetching.values())
+            if needed_bytes <= left:
+                return left
+        before = self.fetched_bytes
+        left = min(await self.store.free_bytes(), self.disk_bytes - await self.store.used_bytes())
+        self.fetched_bytes -= before
+        self._disk_left = (now, left)
+        return left - self.fetched_bytes - sum(self.fetching.values())
 
     def view(self) -> ServerView:
         """The server as decisions see it.

@@ -31,6 +31,7 @@ _HOME_CONFIG = str(Path("~/.kube/config").expanduser())
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
+_UNTIMED = aiohttp.ClientTimeout(total=None)
 
 
 def _ignore(verb: str, kind: str, code: int, seconds: float) -> None:
@@ -264,6 +265,8 @@ class KubeClient:
             async with asyncio.timeout(self._pace.total_seconds):
                 for attempt in range(1_000_000):
                     await self._bucket.take()
+                    if attempt == 0:
+                        problem = Unavailable(call, f"no answer within {self._pace.total_seconds:.3g} s")
                     code, headers, answer = await self._attempt(method, url, body, content_type, verb, resource.kind)
                     if 200 <= code < 300:
                         return answer if isinstance(answer, dict) else {}
@@ -285,9 +288,12 @@ class KubeClient:
         clock = asyncio.get_running_loop().time
         started, code = clock(), 0
         try:
-            code, headers, text = await self._connection.exchange(method, url, body, content_type, self._pace.attempt_seconds)
+            # Not aiohttp's own time limit: where it and the one around all attempts run out at once, it swallows the other
+            # (it takes back one cancellation for each of its nested timers), and the attempts would never end.
+            async with asyncio.timeout(self._pace.attempt_seconds):
+                code, headers, text = await self._connection.exchange(method, url, body, content_type)
         except TimeoutError:
-            return 0, {}, f"no answer within {self._pace.attempt_seconds:g} s"
+            return 0, {}, f"no answer within {self._pace.attempt_seconds:.3g} s"
         except (aiohttp.ClientError, OSError) as error:
             return 0, {}, f"the API server cannot be reached: {error or type(error).__name__}"
         finally:
@@ -317,14 +323,12 @@ class _Connection:
     async def close(self) -> None:
         await self._api.close()
 
-    async def exchange(
-        self, method: str, url: str, body: Any, content_type: str, seconds: float
-    ) -> tuple[int, dict[str, str], bytes]:
+    async def exchange(self, method: str, url: str, body: Any, content_type: str) -> tuple[int, dict[str, str], bytes]:
         configuration = self._api.configuration
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "ergon"}
         for setting in (await configuration.auth_settings()).values():
             headers[setting["key"]] = setting["value"]
         response = await self._api.rest_client.request(
-            method, configuration.host + url, headers=headers, body=body, _request_timeout=aiohttp.ClientTimeout(total=seconds)
+            method, configuration.host + url, headers=headers, body=body, _request_timeout=_UNTIMED
         )
         return response.status, dict(response.headers), await response.read()

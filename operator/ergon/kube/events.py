@@ -48,7 +48,9 @@ class EventRecorder:
     """Takes events without waiting and writes them in the background: run `run()` beside the loop, or `flush()` once.
 
     The same event of the same object within 10 minutes counts up one series. An object has 25 events at once and one more every
-    5 minutes; all objects together `per_second`. What is over the limits, or refused by the API server, is dropped and logged.
+    5 minutes; one reason, over all objects of a kind, 100 at once and one more every 3 s: what befalls thousands at once stands
+    in their conditions, and a thousand events would only hide the others. All together are written at `per_second`. What is
+    over the limits, or refused by the API server, is dropped and logged.
     """
 
     def __init__(
@@ -59,13 +61,15 @@ class EventRecorder:
         per_second: float = 20.0,
         object_burst: int = 25,
         object_refill_seconds: float = 300.0,
+        reason_burst: int = 100,
+        reason_refill_seconds: float = 3.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._client = client
         self._instance = instance[:128]
         self._bucket = TokenBucket(per_second, max(1, int(per_second * 5)))
-        self._object_burst = float(object_burst)
-        self._object_refill_seconds = object_refill_seconds
+        self._of_object = (float(object_burst), object_refill_seconds)
+        self._of_reason = (float(reason_burst), reason_refill_seconds)
         self._now = now
         self._series: OrderedDict[tuple[str, ...], _Series] = OrderedDict()
         self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
@@ -95,8 +99,11 @@ class EventRecorder:
         key = (str(metadata.get("uid") or metadata["name"]), kind, reason, message)
         series = self._series.get(key)
         if series is None or seconds - series.began > WINDOW_SECONDS:
-            if not self._allowed(key[0], seconds):
+            if not self._allowed(key[0], seconds, *self._of_object):
                 log.info("event %s of %s is not written: the object has too many", reason, metadata["name"])
+                return
+            if not self._allowed(f"{regarding['kind']}/{reason}", seconds, *self._of_reason):
+                log.debug("event %s of %s is not written: too many have it", reason, metadata["name"])
                 return
             series = self._started(key, regarding, kind, reason, message, action, moment)
         else:
@@ -136,10 +143,10 @@ class EventRecorder:
             self._series.popitem(last=False)
         return series
 
-    def _allowed(self, identity: str, seconds: float) -> bool:
-        allowance = self._allowances.setdefault(identity, _Allowance(self._object_burst, seconds))
-        refill = (seconds - allowance.at) / self._object_refill_seconds
-        allowance.tokens, allowance.at = min(self._object_burst, allowance.tokens + max(0.0, refill)), seconds
+    def _allowed(self, identity: str, seconds: float, burst: float, refill_seconds: float) -> bool:
+        allowance = self._allowances.setdefault(identity, _Allowance(burst, seconds))
+        refill = (seconds - allowance.at) / refill_seconds
+        allowance.tokens, allowance.at = min(burst, allowance.tokens + max(0.0, refill)), seconds
         self._allowances.move_to_end(identity)
         while len(self._allowances) > _REMEMBERED:
             self._allowances.popitem(last=False)

@@ -7,6 +7,7 @@ that was made before the rename. So whatever is there under a model's name is co
 import asyncio
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from ergon.store.errors import (
@@ -80,6 +81,13 @@ class ModelStore:
     async def used_bytes(self) -> int:
         """Bytes of all files on the volume, those being fetched included."""
         return _size(await self._volume("operations/size", fs=self._models)).total_bytes
+
+    async def locate(self, source: Source) -> Source:
+        """The source as this store reads it. A `file` source is walked, once for all that is done with the result.
+
+        Raises SourceNotAllowed, SourceNotFound and SourceInvalid.
+        """
+        return source if source.remote is not None else replace(source, remote=await self._remote(source))
 
     async def size(self, source: Source) -> Size:
         """Files and bytes to fetch, as told by the source. Raises SourceNotFound, SourceInvalid, AccessDenied and others."""
@@ -180,7 +188,8 @@ class ModelStore:
             await self._rename(f"{INCOMING}/{incoming_id}", model)
         elif listing.models.get(model) != revision:
             raise CommandFailed(f"nothing to publish as {model}: {incoming_id} is not among what was fetched; fetch it again")
-        await self._purge(TRASH, model)
+        if model in listing.models or model in listing.trash:
+            await self._purge(TRASH, model)
 
     async def remove(self, model: str) -> None:
         """Remove a model's directory: out of sight by one rename, then file by file. No error when there is none."""
@@ -188,7 +197,8 @@ class ModelStore:
         listing = await self._listing()
         if model in listing.models:
             await self._move_to_trash(model, listing)
-        await self._purge(TRASH, model)
+        if model in listing.models or model in listing.trash:
+            await self._purge(TRASH, model)
 
     async def clean(self, keep: Collection[str]) -> None:
         """Remove what crashes have left: `.incoming` but for the ids in `keep` (fetches into it are stopped), and `.trash`."""

@@ -13,7 +13,6 @@ async def remote_of(control: RemoteControl, source: Source, volume: str, seconds
     """rclone's options for a source. Raises SourceNotAllowed, SourceNotFound and SourceInvalid, and CommandRefused."""
     if source.remote is not None:
         return dict(source.remote)
-    await _require_volume(control, source, volume, seconds)
     await _refuse_links_on_the_way(control, source, volume, seconds)
     remote = {"type": "local", "_root": f"{volume}/{source.path}", "copy_links": "false"}
     await _refuse_links_below(control, source, remote, seconds)
@@ -35,6 +34,7 @@ async def _refuse_links_on_the_way(control: RemoteControl, source: Source, volum
         path = "/".join(segments[:depth])
         item = (await control.call("operations/stat", seconds, fs=volume, remote=path))["item"]
         if item is None:
+            await _require_volume(control, source, volume, seconds)
             raise SourceNotFound(f"{source.uri}: {volume}/{path} is not there")
         if not item["IsDir"]:
             raise SourceInvalid(f"{source.uri}: {volume}/{path} is a file or a symbolic link; name the model's directory")
