@@ -1,5 +1,6 @@
 """A tiny HTTP server that answers as it is told, in the place of an API server."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -56,6 +57,15 @@ def hang_up(_: Request) -> Answer:
     return None
 
 
+def silence(_: Request) -> Answer:
+    """No answer ever comes."""
+    raise _Silent
+
+
+class _Silent(Exception):
+    """Stands for an answer that never comes."""
+
+
 @asynccontextmanager
 async def serving(*answers: Callable[[Request], Answer]) -> AsyncIterator[Script]:
     """The server on a loopback port."""
@@ -71,7 +81,11 @@ async def serving(*answers: Callable[[Request], Answer]) -> AsyncIterator[Script
             body,
         )
         script.requests.append(seen)
-        answer = script.answers[min(len(script.requests), len(script.answers)) - 1](seen)
+        try:
+            answer = script.answers[min(len(script.requests), len(script.answers)) - 1](seen)
+        except _Silent:
+            await asyncio.Event().wait()
+            raise
         if answer is None:
             assert request.transport is not None
             request.transport.abort()
@@ -80,7 +94,7 @@ async def serving(*answers: Callable[[Request], Answer]) -> AsyncIterator[Script
 
     app = web.Application(client_max_size=2**24)
     app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

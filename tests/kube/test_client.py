@@ -11,7 +11,7 @@ from aiohttp import web
 from ergon.kube.client import KubeClient, load_configuration
 from ergon.kube.errors import Conflict, Expired, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from ergon.kube.pace import Pace, retry_delay_seconds
-from tests.kube.server import Request, Script, hang_up, say, serving, status
+from tests.kube.server import Request, Script, hang_up, say, serving, silence, status
 
 FAST = Pace(attempt_seconds=0.5, total_seconds=1.5, first_delay_seconds=0.01, longest_delay_seconds=0.05)
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "default"}}
@@ -70,20 +70,17 @@ async def test_a_call_can_be_bounded_more_tightly() -> None:
 
 
 async def test_a_server_that_hangs_is_unavailable() -> None:
-    async def never(_: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", never)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    script = Script([], url=f"http://127.0.0.1:{runner.addresses[0][1]}")
-    async with client_of(script, Pace(attempt_seconds=0.1, total_seconds=0.35)) as client:
+    async with serving(silence) as script, client_of(script, Pace(attempt_seconds=0.1, total_seconds=0.35)) as client:
         with pytest.raises(Unavailable, match=r"no answer within 0\.1 s"):
             await client.get("v1", "ConfigMap", "x", "default")
-    await runner.cleanup()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.15, 0.2])
+async def test_limits_that_run_out_at_once_both_hold(seconds: float) -> None:
+    async with serving(silence) as script, client_of(script) as client:
+        async with asyncio.timeout(2):
+            with pytest.raises(Unavailable, match=rf"no answer within {seconds:g} s"):
+                await client.within(seconds).get("v1", "ConfigMap", "x", "default")
 
 
 async def test_nobody_there_is_unavailable(unused_tcp_port: int) -> None:

@@ -80,7 +80,7 @@ def _certificate(key: ec.EllipticCurvePrivateKey, names: list[str], now: datetim
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # clocks of nodes differ
+        .not_valid_before(now - timedelta(days=1))  # clocks of nodes differ, and are set right by hours
         .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
