@@ -272,5 +272,5 @@ def _verdicts(known: Law, plan: Plan, model: Model) -> Iterator[str]:
         if isinstance(verdict, str):
             if (told.verdict, str(told.reason)) != ("Rejected", verdict):
                 yield f"{where}: {told.verdict} for {told.reason}, it is Rejected for {verdict}"
-        elif told.verdict == "Rejected" and str(told.reason) not in ("NoRoom", "FailedThere"):
+        elif told.verdict == "Rejected" and str(told.reason) not in ("NoRoom", "FailedThere", "WattLimit"):
             yield f"{where}: Rejected for {told.reason}, though it is a candidate"
