@@ -72,8 +72,6 @@ def run(
     if log_format not in ("json", "text"):
         raise typer.BadParameter("write json or text", param_hint="--log-format")
     # Imported here, since every other command would else wait a second for what only the operator needs.
-    import uvloop
-
     from ergon.engine.settings import Settings
     from ergon.kube.pace import Pace
     from ergon.telemetry import logs
@@ -88,9 +86,7 @@ def run(
         api_server_addresses=tuple(a for a in (os.environ.get("KUBERNETES_SERVICE_HOST"),) if a),
         servers=ServerSettings(namespace=namespace, store_image=store_image, connection_age_seconds=connection_age),
     )
-    # uvloop: most of the operator's time goes into many small calls over TLS, which it makes in C.
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise typer.Exit(runner.run(_run(settings, address, port, Pace(queries_per_second=qps, burst=burst), lead)))
+    raise typer.Exit(asyncio.run(_run(settings, address, port, Pace(queries_per_second=qps, burst=burst), lead)))
 
 
 def _gateway(reference: str) -> GatewaySettings | None:
