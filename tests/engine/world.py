@@ -186,9 +186,9 @@ class World:
 
     # Operators
 
-    def operator(self, *arguments: str, identity: str = "") -> "Operator":
+    def operator(self, *arguments: str, identity: str = "", kubeconfig: Path | None = None) -> "Operator":
         """Start an operator inside the cluster's network, with a Lease; under the identity of a dead one it leads at once."""
-        operator = Operator(self, identity or f"op-{uuid.uuid4().hex[:6]}", arguments, 19000 + next(self.ports))
+        operator = Operator(self, identity or f"op-{uuid.uuid4().hex[:6]}", arguments, 19000 + next(self.ports), kubeconfig)
         self.operators.append(operator)
         return operator
 
@@ -217,10 +217,13 @@ class Clients:
 class Operator:
     """One operator process."""
 
-    def __init__(self, world: World, identity: str, arguments: tuple[str, ...], port: int) -> None:
-        self.identity = identity
+    def __init__(
+        self, world: World, identity: str, arguments: tuple[str, ...], port: int, kubeconfig: Path | None = None
+    ) -> None:
+        self.identity, self.kubeconfig = identity, kubeconfig
         self.log_file = world.cluster.kubeconfig.parent / f"{identity}-{port}.log"
         command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--"]
+        command += ["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig is not None else []
         command += [str(BIN / "ergon"), "run", "--address=127.0.0.1", f"--port={port}", f"--identity={identity}"]
         command += ["--log-format=text", "--allow-private-addresses", "--connection-age=2"]
         command += ["--gateway=ergon-gateway/ergon", *arguments]

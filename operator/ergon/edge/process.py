@@ -5,6 +5,7 @@ cheap and harmless, since all truth is in the API server and in Triton.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
@@ -25,6 +26,8 @@ log = logging.getLogger("ergon.process")
 FIRST_RESYNC_SECONDS = 30.0
 """After a start: what went between our first list and kopf's."""
 RESYNC_SECONDS = 600.0
+RELISTED_SECONDS = 2.0
+"""After kopf listed a kind anew: what went while its watch was broken, which it does not tell."""
 GATEWAY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 _API_VERSION = {
@@ -49,6 +52,7 @@ class Process:
     _cache: Cache = field(default_factory=Cache)
     _state: str = "starting"
     _leader: Leader | None = None
+    _relisted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> int:
         """Until stopped. The exit code: 0 after a signal, 1 where the Lease was lost or a watch gave up."""
@@ -139,6 +143,9 @@ class Process:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 log.error("%s ended: %s; the process ends and is started anew", task.get_name(), task.exception())
                 return 1
+            if task.done() and not stop.is_set():
+                log.error("%s ended; the process ends and is started anew", task.get_name())
+                return 1
         log.info("stopping: what is loaded stays loaded")
         return 0
 
@@ -203,10 +210,13 @@ class Process:
         return (None,) if watched.kind in cluster_scoped or not self.settings.watch_namespaces else self.settings.watch_namespaces
 
     async def _resync(self, kinds: tuple[Watched, ...]) -> None:
-        """Now and then compare with a full list: kopf does not tell of what vanished while a watch was broken."""
+        """Now and then, and soon after a watch broke, compare with a full list: kopf does not tell of what vanished meanwhile."""
         pause = FIRST_RESYNC_SECONDS
         while True:
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._relisted.wait(), pause)
+                await asyncio.sleep(RELISTED_SECONDS)  # a broken connection breaks the watches of all kinds
+            self._relisted.clear()
             pause = RESYNC_SECONDS
             for watched in kinds:
                 held = self._cache.uids(watched.kind)
@@ -230,8 +240,10 @@ class Process:
                     if obj["metadata"]["uid"] not in went:  # else it went while the list was read
                         self._cache.put(watched.kind, obj)
 
-    def _seen(self, kind: str) -> None:
+    def _seen(self, kind: str, listed_anew: bool) -> None:
         self.metrics.events.labels(kind).inc()
+        if listed_anew:
+            self._relisted.set()
 
     def _ready(self) -> str:
         return self._state

@@ -8,7 +8,7 @@ cluster and the other only the operator's own namespace, where alone it may read
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,11 @@ import kopf
 from ergon.engine.cache import Cache
 
 log = logging.getLogger("ergon.edge")
+Seen = Callable[[str, bool], None]
+"""Told of every event: its kind, and whether a watch that had begun broke, so that its kind is listed anew."""
 
 _LONGEST_BACKOFF_SECONDS = 30.0
+_ENDING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class NothingToCompare(kopf.DiffBaseStorage):
         """Keep nothing: the operator never writes to what users own."""
 
 
-def registry(cache: Cache, kinds: tuple[Watched, ...], seen: Callable[[str], None]) -> kopf.OperatorRegistry:
+def registry(cache: Cache, kinds: tuple[Watched, ...], seen: Seen) -> kopf.OperatorRegistry:
     """Handlers that feed the cache."""
     handlers = kopf.OperatorRegistry()
     for watched in kinds:
@@ -83,9 +86,13 @@ def registry(cache: Cache, kinds: tuple[Watched, ...], seen: Callable[[str], Non
     return handlers
 
 
-def _register(handlers: kopf.OperatorRegistry, cache: Cache, watched: Watched, seen: Callable[[str], None]) -> None:
+def _register(handlers: kopf.OperatorRegistry, cache: Cache, watched: Watched, seen: Seen) -> None:
+    begun = False
+
     async def take(type: str | None, body: kopf.Body, **_: Any) -> None:
-        seen(watched.kind)
+        nonlocal begun
+        seen(watched.kind, begun and type is None)
+        begun = type is not None
         obj = dict(body)
         if type == "DELETED":
             cache.drop(watched.kind, obj)
@@ -124,12 +131,15 @@ async def watch(
     cache: Cache,
     kinds: tuple[Watched, ...],
     namespaces: tuple[str, ...],
-    seen: Callable[[str], None],
+    seen: Seen,
     stop: asyncio.Event,
 ) -> None:
-    """Run kopf until `stop`. Returns, or raises, when kopf gives up: then the process ends and is started anew."""
+    """Run kopf until `stop`. Returns, or raises, when kopf gives up: then the process ends and is started anew.
+
+    Not by `kopf.operator`: at its end that takes every task of the event loop for its own, waits 5 s for them, and cancels them.
+    """
     identity: Any = "ergon"  # given, since kopf else asks for the user's name, and a container's user has none
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         identity=identity,
         registry=registry(cache, kinds, seen),
         settings=settings(kinds),
@@ -138,3 +148,16 @@ async def watch(
         namespaces=list(namespaces),
         stop_flag=stop,
     )
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _cancelled(tasks)
+    for task in ended:
+        task.result()
+
+
+async def _cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel kopf's tasks and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_ENDING_SECONDS)
