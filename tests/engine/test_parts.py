@@ -131,3 +131,25 @@ async def test_an_older_answer_never_overrules_a_newer_one() -> None:
     (gone,) = cache.missing("Pod", [])
     cache.drop("Pod", gone)
     assert cache.pods == {}
+
+
+@pytest.mark.parametrize("kind", ["Node", "Namespace", "StatefulSet", "EnergyBudget", "Pod", "AcceleratorPool", "Service"])
+def test_what_is_not_listed_any_more_is_missing_and_can_be_dropped(kind: str) -> None:
+    cache = Cache()
+    labels = {"ergon.dev/pool": "a", "ergon.dev/model": "m"}
+    obj = {"metadata": {"name": "a-0", "namespace": "n", "uid": "1", "labels": labels}, "spec": {}}
+    cache.put(kind, obj)
+    assert cache.uids(kind) == {"1"}
+    assert cache.missing(kind, [obj]) == []
+    for gone in cache.missing(kind, []):
+        cache.drop(kind, gone)
+    assert cache.uids(kind) == set()
+    assert not (cache.nodes or cache.namespaces or cache.statefulsets or cache.budgets or cache.pods or cache.pools)
+
+
+def test_a_late_word_of_the_old_one_does_not_drop_the_new_one_of_its_name() -> None:
+    cache = Cache()
+    cache.put("Node", {"metadata": {"name": "n", "uid": "1"}})
+    cache.put("Node", {"metadata": {"name": "n", "uid": "2"}})
+    cache.drop("Node", {"metadata": {"name": "n", "uid": "1"}})
+    assert "n" in cache.nodes

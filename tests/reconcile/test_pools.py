@@ -17,7 +17,7 @@ def pod(ordinal: int, **more: object) -> PodView:
         "outdated": False,
         "condemned": "",
         "holds_models": True,
-        "unscheduled_seconds": 0.0,
+        "unscheduled_seconds": None,
         "node_lost": False,
         "problem": "",
     }

@@ -93,6 +93,7 @@ class Cache:
     plan_version: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _versions: dict[str, int] = field(default_factory=dict)
+    _held: dict[str, dict[tuple[str, str], Object]] = field(default_factory=dict)
 
     # What the edge calls
 
@@ -103,6 +104,7 @@ class Cache:
             if int(version) < self._versions.get(uid, 0):
                 return
             self._versions[uid] = int(version)
+        self._held.setdefault(kind, {})[_name_of(obj)] = _stub(obj)
         match kind:
             case "SpecializedModel":
                 self._put_model(obj)
@@ -128,15 +130,17 @@ class Cache:
                     self.wake(models=[key])
 
     def drop(self, kind: str, obj: Object) -> None:
-        """Forget an object that is gone."""
-        self._versions.pop(obj["metadata"].get("uid", ""), None)
-        name = obj["metadata"]["name"]
+        """Forget an object that is gone, unless another one has its name by now."""
+        uid, name = obj["metadata"].get("uid", ""), obj["metadata"]["name"]
+        self._versions.pop(uid, None)
+        held = self._held.get(kind, {}).get(_name_of(obj))
+        if held is None or held["metadata"]["uid"] != uid:
+            return
+        del self._held[kind][_name_of(obj)]
         match kind:
             case "SpecializedModel":
                 key = ModelKey(obj["metadata"]["namespace"], name)
-                record = self.models.get(key)
-                if record is not None and record.uid == obj["metadata"]["uid"]:
-                    del self.models[key]
+                if self.models.pop(key, None) is not None:
                     self.wake(models=[key], plan=True)
             case "AcceleratorPool":
                 if self.pools.pop(name, None) is not None:
@@ -178,35 +182,12 @@ class Cache:
 
     def uids(self, kind: str) -> set[str]:
         """The uids of all objects held of a kind."""
-        return {obj["metadata"]["uid"] for obj in self.missing(kind, ())}
+        return {held["metadata"]["uid"] for held in self._held.get(kind, {}).values()}
 
     def missing(self, kind: str, listed: Iterable[Object]) -> list[Object]:
         """Objects that are held but were not listed: their deletion was never told (kopf relists without saying so)."""
         uids = {obj["metadata"]["uid"] for obj in listed}
-        if kind == "SpecializedModel":
-            return [
-                {"metadata": {"namespace": key.namespace, "name": key.name, "uid": record.uid}}
-                for key, record in self.models.items()
-                if record.uid not in uids
-            ]
-        if kind in CHILD_KINDS:
-            return [
-                held
-                for held_of_model in self.children.values()
-                for (held_kind, _), held in held_of_model.items()
-                if held_kind == kind and held["metadata"]["uid"] not in uids
-            ]
-        if kind == "AcceleratorPool":
-            return [
-                {"metadata": {"name": name, "uid": record.uid}} for name, record in self.pools.items() if record.uid not in uids
-            ]
-        if kind == "Pod":
-            return [
-                {"metadata": {"name": pod.name, "uid": pod.uid, "labels": {POOL_LABEL: key.pool}}}
-                for key, pod in self.pods.items()
-                if pod.uid not in uids
-            ]
-        return []
+        return [held for held in self._held.get(kind, {}).values() if held["metadata"]["uid"] not in uids]
 
     # Parsing, kind by kind
 
@@ -303,6 +284,16 @@ def _parsed_model(key: ModelKey, uid: str, generation: int, obj: Object) -> tupl
     if isinstance(parsed, InvalidObject):
         return None, Refusal("InvalidSpec", parsed.message)
     return build_model(key, uid, generation, parsed), None
+
+
+def _name_of(obj: Object) -> tuple[str, str]:
+    return obj["metadata"].get("namespace") or "", obj["metadata"]["name"]
+
+
+def _stub(obj: Object) -> Object:
+    """As much of an object as it takes to forget it."""
+    metadata = obj["metadata"]
+    return {"metadata": {part: metadata[part] for part in ("namespace", "name", "uid", "labels") if part in metadata}}
 
 
 def _label(obj: Object, name: str) -> str:

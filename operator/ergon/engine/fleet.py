@@ -24,6 +24,7 @@ class Planner:
         self._unavailable: dict[str, frozenset[int]] = {}
         self._refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
         self._on_pool: dict[str, list[Replica]] = {}
+        self._on_server: dict[ServerKey, list[ModelKey]] = {}
         self._used_bytes: dict[str, int] = {}
 
     @property
@@ -54,6 +55,10 @@ class Planner:
     def on_pool(self, pool: str) -> list[Replica]:
         """All replicas planned on a pool."""
         return self._on_pool.get(pool, [])
+
+    def on_server(self, server: ServerKey) -> list[ModelKey]:
+        """All models planned on a server."""
+        return self._on_server.get(server, [])
 
     def used_bytes(self, pool: str) -> int:
         """Memory that the planned replicas of a pool declare."""
@@ -112,11 +117,12 @@ class Planner:
     def _index(self, snapshot: Fleet) -> None:
         assert self._plan is not None
         memory = {(m.key, v.name): v.memory_bytes for m in snapshot.models for v in m.variants}
-        self._on_pool, self._used_bytes = {}, {}
+        self._on_pool, self._on_server, self._used_bytes = {}, {}, {}
         for replicas in self._plan.placements.values():
             for replica in replicas:
                 pool = replica.server.pool
                 self._on_pool.setdefault(pool, []).append(replica)
+                self._on_server.setdefault(replica.server, []).append(replica.model)
                 self._used_bytes[pool] = self._used_bytes.get(pool, 0) + memory.get((replica.model, replica.variant), 0)
 
     def _say(self, old: Plan, new: Plan) -> None:

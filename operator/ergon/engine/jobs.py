@@ -40,6 +40,7 @@ CALL_SECONDS = 8.0
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
 PROGRESS_SECONDS = 0.05
+ROOM_SECONDS = 0.3
 UNLOAD_SECONDS = 30.0
 
 
@@ -97,6 +98,11 @@ def start(agent: ServerAgent, key: ModelKey, job: Job, work: Work, effects: Effe
     facts.task = asyncio.create_task(run(), name=f"{job.kind} {key} on {agent.key}")
 
 
+def incoming_id(key: ModelKey, variant: Variant) -> str:
+    """Where in the store a variant's files are fetched to."""
+    return f"{key.served_name}-{variant.content_revision}"
+
+
 async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
     """Fetch (unless the files are there), configure and load a variant; a failure is written into the facts."""
     loop, facts = asyncio.get_running_loop(), agent.fact(key)
@@ -108,11 +114,9 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
                 _phase(agent, key, variant, JobPhase.DOWNLOADING, "", effects)
                 await _fetch(agent, key, variant, facts, effects)
             fetched = loop.time()
+        await _reserve(agent, key, variant, facts, effects)
         async with agent.load_slots:
             loading = loop.time()
-            if not agent.has_room(key, variant.memory_bytes):
-                raise ServerUnavailable(f"{agent.key} has no room until what leaves it is unloaded")
-            facts.memory_bytes = max(facts.memory_bytes, variant.memory_bytes)
             _phase(agent, key, variant, JobPhase.LOADING, "", effects)
             await _load(agent, key, variant, facts, effects)
     except (SecretInvalid, StoreError, TritonError, LoadHung) as error:
@@ -166,8 +170,16 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
     await bring_up(agent, key, variant, effects)
 
 
+async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
+    """Wait until what leaves the server has made room, and take it."""
+    while not agent.has_room(key, variant.memory_bytes):
+        _phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)
+        await asyncio.sleep(ROOM_SECONDS)
+    facts.memory_bytes = max(facts.memory_bytes, variant.memory_bytes)
+
+
 async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
-    store, incoming = agent.store, f"{key.served_name}-{variant.content_revision}"
+    store, incoming = agent.store, incoming_id(key, variant)
     source = await store.locate(await effects.resolve(key, variant.source))
     needed = (await store.size(source)).total_bytes
     free = await agent.disk_left(needed)
@@ -203,8 +215,9 @@ async def _follow_fetch(
             _phase(agent, key, variant, JobPhase.DOWNLOADING, share, effects)
             await asyncio.sleep(PROGRESS_SECONDS)
     except asyncio.CancelledError:
-        with contextlib.suppress(StoreError):
-            await store.cancel(job)
+        if not agent.closing:
+            with contextlib.suppress(StoreError):
+                await store.cancel(job)
         raise
     if progress.error is not None:
         raise progress.error

@@ -66,6 +66,7 @@ class Engine:
         self._views_by_key: dict[ServerKey, ServerView] = {}
         self._views_by_uid: dict[str, ServerView] = {}
         self._drain = DrainPolicy(settings.quiet_seconds)
+        self._unscheduled_at: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
@@ -79,6 +80,8 @@ class Engine:
             if began - self._pools_checked_at >= POOL_CHECK_SECONDS:
                 self._pools_checked_at = began
                 self._cache.dirty_pools.update(self._cache.pools)
+                uids = {pod.uid for pod in self._cache.pods.values()}
+                self._unscheduled_at = {key: at for key, at in self._unscheduled_at.items() if key[0] in uids}
             self._servers.follow(self._cache, self._pools.keys)
             self._due(began)
             await self._plan()
@@ -237,9 +240,11 @@ class Engine:
         pod = next(pod for key, pod in self._cache.pods.items() if key == (record.name, ordinal))
         node = self._cache.nodes.get(pod.node)
         agent = self._servers.agent(pod.key)
-        waited = 0.0
+        waited = None
         if pod.unscheduled_since:
-            waited = (datetime.now(UTC) - datetime.fromisoformat(pod.unscheduled_since)).total_seconds()
+            # By our own clock from when we first saw it: the time in the condition is by a clock that may differ from ours.
+            now = asyncio.get_running_loop().time()
+            waited = now - self._unscheduled_at.setdefault((pod.uid, pod.unscheduled_since), now)
         return PodView(
             ordinal=ordinal,
             uid=pod.uid,
@@ -252,7 +257,7 @@ class Engine:
             and record.name not in self._pools.template_refused,
             condemned=agent.condemned if agent is not None else "",
             holds_models=pod.ready and (agent is None or not agent.synced or agent.holds_models),
-            unscheduled_seconds=max(0.0, waited),
+            unscheduled_seconds=waited,
             node_lost=self._node_lost(pod.node) and not (agent is not None and agent.answering),
             problem=pod.problem,
         )

@@ -71,7 +71,10 @@ class Facts:
 
 @dataclass
 class ServerAgent:
-    """Watches one pod's Triton and store. `wake` is told which models changed; `answers_changed` when the server itself did."""
+    """Watches one pod's Triton and store. `wake` is told which models changed; `answers_changed` when the server itself did.
+
+    `incoming`: names of half-made fetches that are worth keeping. `closing`: jobs are cancelled because this process ends.
+    """
 
     pod: PodRecord
     zone: str
@@ -83,12 +86,14 @@ class ServerAgent:
     max_models: int | None
     wake: Callable[[list[ModelKey]], None]
     answers_changed: Callable[[ServerKey], None]
+    incoming: Callable[[], set[str]]
     facts: dict[ModelKey, Facts] = field(default_factory=dict)
     synced: bool = False
     answering: bool = False
     leaving: str = ""
     condemned: str = ""
     hung_loads: int = 0
+    closing: bool = False
     fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))
     fetching: dict[ModelKey, int] = field(default_factory=dict)
@@ -205,7 +210,8 @@ class ServerAgent:
             self._poke.clear()
 
     async def close(self) -> None:
-        """Stop all jobs and close the connections."""
+        """Stop all jobs and close the connections. rclone goes on with its fetches: the next operator takes them up."""
+        self.closing = True
         tasks = [task for facts in self.facts.values() for task in (facts.task, facts.sending) if task is not None]
         for task in tasks:
             task.cancel()
@@ -232,7 +238,7 @@ class ServerAgent:
         await self._take_index(index)
         if not self.synced:
             await self._read_files()
-            await self.store.clean(set())
+            await self.store.clean(self.incoming())
             self.synced = True
             log.info("server %s is read: %d models loaded, %d on disk", self.key, self._count_ready(), len(self.facts))
             self.answers_changed(self.key)

@@ -18,14 +18,16 @@ TOO_MANY_HUNG_LOADS = 4
 
 
 class Servers:
-    """The agents, by server."""
+    """The agents, by server. `planned`: the models that belong on a server."""
 
-    def __init__(self, cache: Cache, connect: Connect) -> None:
+    def __init__(self, cache: Cache, connect: Connect, planned: Callable[[ServerKey], Iterable[ModelKey]]) -> None:
         self._cache = cache
         self._connect = connect
+        self._planned = planned
         self._agents: dict[ServerKey, ServerAgent] = {}
         self._tasks: dict[ServerKey, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.planned_on: Callable[[str], Iterable[Replica]] = lambda _: ()
 
     def all(self) -> Iterable[ServerAgent]:
         """Every agent."""
@@ -130,18 +132,12 @@ class Servers:
                 self._start(pod, zone, node_ready, keys[server.pool])
 
     def wake(self, server: ServerKey) -> None:
-        """Have the loop look again at a server's pool, and at all models that are there or by their status should be."""
+        """Have the loop look again at a server's pool, and at all models that are there, or by plan or status should be."""
         self._wake_models(server, self._agents.get(server))
         self._cache.wake(pools=[server.pool])
 
     def _wake_models(self, server: ServerKey, agent: ServerAgent | None) -> None:
-        placed = [
-            key
-            for key, record in self._cache.models.items()
-            for placement in record.status.get("placements") or ()
-            if placement["pool"] == server.pool and placement["server"] == server.ordinal
-        ]
-        self._cache.wake(models=[*(agent.facts if agent is not None else ()), *placed])
+        self._cache.wake(models=[*(agent.facts if agent is not None else ()), *self._planned(server)])
 
     def _start(self, pod: PodRecord, zone: str, node_ready: bool, keys: KeyMaterial) -> None:
         agent = self._connect(pod, zone, node_ready, keys)

@@ -9,7 +9,7 @@ from ergon.api.quantities import quantity_bytes
 from ergon.engine.actions import Executor
 from ergon.engine.cache import Cache, PodRecord
 from ergon.engine.fleet import Planner
-from ergon.engine.jobs import Effects
+from ergon.engine.jobs import Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
 from ergon.engine.models import ModelWriter, model_reference
 from ergon.engine.pools import PoolWriter
@@ -44,8 +44,9 @@ class Leader:
         loop = asyncio.get_running_loop()
         self._cache = cache
         self._metrics = metrics
-        self._servers = Servers(cache, self._connect)
-        planner = Planner(cache, self._servers, settings.operator_namespace)
+        self._servers = Servers(cache, self._connect, lambda server: self._planner.on_server(server))
+        planner = self._planner = Planner(cache, self._servers, settings.operator_namespace)
+        self._servers.planned_on = planner.on_pool
         self._events = EventRecorder(client, settings.identity)
         self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
         self._pools = PoolWriter(client, cache, settings.servers, now_text)
@@ -107,6 +108,11 @@ class Leader:
             else InstanceKind.CPU
         )
 
+    def _incoming(self) -> set[str]:
+        """What a fetch that is still wanted fills: after a restart it goes on from what is there."""
+        models = (record.model for record in self._cache.models.values() if record.model is not None)
+        return {incoming_id(model.key, variant) for model in models for variant in model.variants}
+
     def _connect(self, pod: PodRecord, zone: str, node_ready: bool, keys: KeyMaterial) -> ServerAgent:
         record = self._cache.pools.get(pod.key.pool)
         disk = quantity_bytes(record.spec.disk) if record is not None and record.spec is not None else 0
@@ -123,4 +129,5 @@ class Leader:
             max_models=pool.max_models if pool is not None else None,
             wake=lambda models: self._cache.wake(models=models),
             answers_changed=self._servers.wake,
+            incoming=self._incoming,
         )

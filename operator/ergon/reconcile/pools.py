@@ -22,7 +22,7 @@ class PodView:
     outdated: bool
     condemned: str
     holds_models: bool
-    unscheduled_seconds: float
+    unscheduled_seconds: float | None
     node_lost: bool
     problem: str
 
@@ -79,7 +79,7 @@ def decide_pool(view: PoolView) -> PoolDecision:
     give_up = tuple(pod for pod in emptying if not pod.holds_models)
     unavailable = {pod.ordinal for pod in emptying}
     unavailable |= {pod.ordinal for pod in view.pods if pod.deleting or pod.node_lost}
-    unavailable |= {pod.ordinal for pod in view.pods if pod.unscheduled_seconds > UNSCHEDULED_SECONDS}
+    unavailable |= {pod.ordinal for pod in view.pods if (pod.unscheduled_seconds or 0.0) > UNSCHEDULED_SECONDS}
     release = view.pool.deleting and view.highest_held < 0
     return PoolDecision(servers, give_up, frozenset(unavailable), release)
 
@@ -121,7 +121,6 @@ def _ready(view: PoolView, decision: PoolDecision, ready: int) -> Fact:
         return Fact("Ready", True, "Ready", note or ("1 server is ready" if ready == 1 else f"{ready} servers are ready"))
     problem = next((pod for pod in view.pods if pod.problem), None)
     if problem is not None:
-        scheduled = problem.unscheduled_seconds <= 0
-        reason = "ServersFailing" if scheduled else "PodUnschedulable"
+        reason = "ServersFailing" if problem.unscheduled_seconds is None else "PodUnschedulable"
         return Fact("Ready", False, reason, f"server {problem.ordinal}: {problem.problem}"[:1024])
     return Fact("Ready", False, "ServersPending", f"{ready} of {decision.servers} servers are ready")

@@ -146,7 +146,7 @@ def _planned_status(
             case JobPhase.LOADING:
                 return shown("Loading", "Loading")
             case JobPhase.QUEUED:
-                return shown("Pending", "Queued")
+                return shown("Pending", "Queued", replica.job.message)
     failure = replica.failure
     if failure is not None and failure.revision == revision:
         old = "; the old revision serves on" if replica.answers else ""
