@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.engine.world import ECHO, Operator, World, api_server_pids, model, pool, stub_pids, triton_pids, until, write_model
+from tests.engine.world import ECHO, Operator, World, control_plane_pids, model, pool, stub_pids, triton_pids, until, write_model
 
 pytestmark = pytest.mark.cluster
 
@@ -158,7 +158,7 @@ def test_a_silent_api_server_costs_no_request(world: World, operator: Operator) 
         world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-echo")))
         world.ready(ns, "echo")
         with world.clients(ns, "echo") as clients:
-            servers = api_server_pids(world.cluster)
+            servers = control_plane_pids(world.cluster, "kube-apiserver")
             assert servers
             for pid in servers:
                 os.kill(pid, signal.SIGSTOP)

@@ -144,7 +144,8 @@ def test_what_is_not_listed_any_more_is_missing_and_can_be_dropped(kind: str) ->
     for gone in cache.missing(kind, []):
         cache.drop(kind, gone)
     assert cache.uids(kind) == set()
-    assert not (cache.nodes or cache.namespaces or cache.statefulsets or cache.budgets or cache.pods or cache.pools)
+    held = [cache.nodes, cache.namespaces, cache.statefulsets, cache.budgets, cache.pods, cache.pools]
+    assert not any(held)
 
 
 def test_a_late_word_of_the_old_one_does_not_drop_the_new_one_of_its_name() -> None:

@@ -296,13 +296,13 @@ def stub_pids(served_name: str) -> list[int]:
     return [pid for pid, arguments in _processes() if b"triton_python_backend_stub" in arguments[0] and wanted in arguments]
 
 
-def api_server_pids(cluster: Cluster) -> list[int]:
-    """The API server of this very cluster: the one whose arguments name its state folder."""
+def control_plane_pids(cluster: Cluster, program: str) -> list[int]:
+    """A program of this very cluster's control plane: the one whose arguments name its state folder."""
     state = str(cluster.kubeconfig.parent).encode()
     return [
         pid
         for pid, arguments in _processes()
-        if arguments[0].endswith(b"kube-apiserver") and any(state in argument for argument in arguments)
+        if arguments[0].endswith(program.encode()) and any(state in argument for argument in arguments)
     ]
 
 

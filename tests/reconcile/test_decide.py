@@ -99,8 +99,9 @@ def test_a_new_leader_believes_the_slices_until_it_has_read_the_server() -> None
     unread = server(0, synced=False, answering=False)
     kept = decided(view(model("m"), (at(0),), servers=(unread,), kept_pod_uids=frozenset({"uid-0"})))
     assert [s.pod_uid for s in kept.endpoints] == ["uid-0"]
-    gone = decided(view(model("m"), (at(0),), servers=(replace(unread, pod_ready=False),), kept_pod_uids=frozenset({"uid-0"})))
-    assert gone.endpoints == ()
+    for more in ({"pod_ready": False}, {"silent": True}, {"deleting": True}):
+        dead = replace(unread, **more)
+        assert decided(view(model("m"), (at(0),), servers=(dead,), kept_pod_uids=frozenset({"uid-0"}))).endpoints == ()
 
 
 def test_a_move_makes_before_it_breaks() -> None:

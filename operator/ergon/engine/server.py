@@ -90,6 +90,7 @@ class ServerAgent:
     facts: dict[ModelKey, Facts] = field(default_factory=dict)
     synced: bool = False
     answering: bool = False
+    silent: bool = False
     leaving: str = ""
     condemned: str = ""
     hung_loads: int = 0
@@ -145,6 +146,7 @@ class ServerAgent:
             self.synced,
             self.answering,
             self.leaving,
+            self.silent,
         )
 
     def replica(self, key: ModelKey) -> ReplicaView | None:
@@ -193,7 +195,7 @@ class ServerAgent:
         while True:
             try:
                 await self._read(loop.time())
-                self._answered_at, self._misses = loop.time(), 0
+                self._answered_at, self._misses, self.silent = loop.time(), 0, False
                 self._set_answering(True)
             except Exception as error:
                 self._misses += 1
@@ -205,6 +207,7 @@ class ServerAgent:
                 silent = self._misses > 1 and loop.time() - self._answered_at > SILENT_AFTER_SECONDS
                 if silent or not self.synced:
                     self._set_answering(False)
+                self._set_silent(silent and isinstance(error, TritonError))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._poke.wait(), self._pause())
             self._poke.clear()
@@ -231,6 +234,11 @@ class ServerAgent:
     def _set_answering(self, answering: bool) -> None:
         if answering != self.answering:
             self.answering = answering
+            self.answers_changed(self.key)
+
+    def _set_silent(self, silent: bool) -> None:
+        if silent != self.silent:
+            self.silent = silent
             self.answers_changed(self.key)
 
     async def _read(self, now: float) -> None:

@@ -110,7 +110,9 @@ def decide(view: ModelView, now_seconds: float, drain: DrainPolicy) -> Decision:
     endpoints += [
         server
         for server in view.servers
-        if not server.synced and server.pod_ready and not server.deleting and server.pod_uid in view.kept_pod_uids - known
+        if not (server.synced or server.silent or server.deleting)
+        and server.pod_ready
+        and server.pod_uid in view.kept_pod_uids - known
     ]
     times = [at for _, at in steps if at is not None]
     return Decision(actions, tuple(sorted(endpoints, key=lambda server: server.key)), min(times, default=None))

@@ -65,7 +65,10 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class ServerView:
-    """One server's pod. `synced`: index and store were both fully read; `answering`: its Triton answered of late."""
+    """One server's pod. `synced`: index and store were both fully read; `answering`: its Triton answered of late.
+
+    `silent`: its Triton did not answer for seconds, though it was asked; nobody has to wait for its pod to be marked not Ready.
+    """
 
     key: ServerKey
     pod_name: str
@@ -78,6 +81,7 @@ class ServerView:
     synced: bool
     answering: bool
     leaving: str = ""
+    silent: bool = False
 
     @property
     def serving(self) -> bool:
