@@ -193,7 +193,8 @@ def test_a_namespaced_operator_sees_its_namespaces_and_no_other(rights: Kubectl)
 
 
 def documents(path: str) -> list[Object]:
-    return [document for document in yaml.safe_load_all((ROOT / path).read_text()) if document]
+    """The objects of a file. A demand is none: it is for `ergon plan`."""
+    return [document for document in yaml.safe_load_all((ROOT / path).read_text()) if document and "kind" in document]
 
 
 EXAMPLES = sorted(
@@ -211,6 +212,20 @@ def test_every_example_applies(ready: Kubectl, path: str) -> None:
         assert ready("apply", "--server-side", "--filename=-", stdin=dump(made)).returncode == 0
     if objects:
         dry_run(ready, objects)
+
+
+def test_the_seed_fleet_applies_as_a_whole(ready: Kubectl) -> None:
+    folder = ROOT / "examples" / "seed-fleet"
+    spaces = dump(documents("examples/seed-fleet/namespaces.yaml"))
+    assert ready("apply", "--server-side", "--filename=-", stdin=spaces).returncode == 0
+    done = ready("apply", "--server-side", "--dry-run=server", "--kustomize", str(folder))
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    kinds = {line.partition("/")[0] for line in done.stdout.splitlines()}
+    assert kinds == {"namespace", "acceleratorpool.ergon.dev", "specializedmodel.ergon.dev"}
+    assert len(done.stdout.splitlines()) == sum(
+        len(documents(str(path.relative_to(ROOT)))) - (path.stem == "kustomization") for path in folder.glob("*.yaml")
+    )
 
 
 def model(name: str, **spec: object) -> Object:
