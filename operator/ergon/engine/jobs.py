@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ergon.api.quantities import format_bytes
@@ -153,8 +153,25 @@ async def remove(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
     facts = agent.fact(key)
     _guard(effects)
     await agent.store.remove(key.served_name)
+    await _discard_incoming(agent, facts)
     facts.has_files, facts.file_revision, facts.drain, facts.failure = False, None, None, None
     log.info("%s is gone from %s", key, agent.key)
+    _retry_those_without_room(agent, effects)
+
+
+async def _discard_incoming(agent: ServerAgent, facts: Facts) -> None:
+    if facts.incoming:
+        await agent.store.discard(facts.incoming)
+        facts.incoming = ""
+
+
+def _retry_those_without_room(agent: ServerAgent, effects: Effects) -> None:
+    """What the disk was too full for is tried again now that there is more room, and not only when its pause is over."""
+    now = asyncio.get_running_loop().time()
+    for key, facts in agent.facts.items():
+        if facts.failure is not None and facts.failure.reason == "DiskFull":
+            facts.failure = replace(facts.failure, retry_at_seconds=now)
+            effects.changed(key)
 
 
 async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
@@ -183,11 +200,14 @@ async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fac
     source = await store.locate(await effects.resolve(key, variant.source))
     needed = (await store.size(source)).total_bytes
     free = await agent.disk_left(needed)
-    if needed > free:
+    if needed > free and needed - await store.fetched_bytes(incoming) > free:
         raise DiskFull(
             f"{variant.source.uri} has {format_bytes(needed)}, the store of {agent.key} has {format_bytes(max(0, free))} left"
         )
     _guard(effects)
+    if facts.incoming != incoming:
+        await _discard_incoming(agent, facts)
+    facts.incoming = incoming
     agent.fetching[key] = needed
     try:
         await _follow_fetch(agent, key, variant, effects, await store.fetch(source, incoming), needed)
@@ -198,7 +218,7 @@ async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fac
     _guard(effects)
     facts.has_files, facts.file_revision = True, None  # until it is known to have succeeded
     await store.publish(incoming, key.served_name, variant.content_revision)
-    facts.file_revision = variant.content_revision
+    facts.file_revision, facts.incoming = variant.content_revision, ""
 
 
 async def _follow_fetch(

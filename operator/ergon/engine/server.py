@@ -38,13 +38,14 @@ class Facts:
     """What is known of one model on the server.
 
     `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
-    there as declared, from the moment its load is sent until it is unloaded.
+    there as declared, from the moment its load is sent until it is unloaded. `incoming`: what a fetch has begun and not ended.
     """
 
     index: IndexState = IndexState.ABSENT
     loaded_revision: str | None = None
     file_revision: str | None = None
     has_files: bool = False
+    incoming: str = ""
     healthy: bool = True
     job: Job | None = None
     task: "asyncio.Task[None] | None" = None
@@ -59,11 +60,16 @@ class Facts:
     memory_bytes: int = 0
 
     @property
+    def on_disk(self) -> bool:
+        """Whether its files, or a part of them, are on the server's disk."""
+        return self.has_files or bool(self.incoming)
+
+    @property
     def gone(self) -> bool:
         """Whether nothing is left to remember."""
         return (
             self.index in (IndexState.ABSENT, IndexState.UNAVAILABLE)
-            and not self.has_files
+            and not self.on_disk
             and self.job is None
             and self.failure is None
         )
@@ -158,7 +164,7 @@ class ServerAgent:
             self.view(),
             facts.index,
             None if facts.sent else facts.loaded_revision,
-            facts.has_files,
+            facts.on_disk,
             facts.healthy,
             facts.job,
             facts.failure,

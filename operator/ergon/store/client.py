@@ -149,6 +149,23 @@ class ModelStore:
             pass
         await self._purge(INCOMING, job.incoming_id)
 
+    async def fetched_bytes(self, incoming_id: str) -> int:
+        """Bytes of what a fetch, ended or not, has left in `.incoming/<incoming_id>`."""
+        _check(_ID, incoming_id, "an incoming id")
+        try:
+            answer = await self._control.call("operations/size", self._seconds, fs=self._path(INCOMING, incoming_id))
+        except CommandRefused as error:
+            if is_missing(error.text):
+                return 0
+            raise volume_error(error.text) from None
+        return _size(answer).total_bytes
+
+    async def discard(self, incoming_id: str) -> None:
+        """Stop a fetch that still runs, and remove what it has fetched. No error when there is nothing."""
+        _check(_ID, incoming_id, "an incoming id")
+        await self._fresh_group(incoming_id)
+        await self._purge(INCOMING, incoming_id)
+
     async def validate(self, incoming_id: str, backend: str) -> None:
         """Check that what was fetched is a Triton model directory. Raises ModelDirectoryInvalid, which says what is missing.
 
@@ -205,8 +222,7 @@ class ModelStore:
         listing = await self._listing()
         for incoming_id in listing.incoming:
             if incoming_id not in keep:
-                await self._fresh_group(incoming_id)
-                await self._purge(INCOMING, incoming_id)
+                await self.discard(incoming_id)
         for name in listing.trash:
             await self._purge(TRASH, name)
 
