@@ -104,6 +104,8 @@ def test_what_the_api_server_refuses_is_one_line_and_the_rest_is_read(refused: R
         (changed(MODEL, ("metadata", "x")), "metadata.name: is missing"),
         (changed(MODEL, ("metadata.namespace", "Team_A")), "metadata.namespace: 'Team_A' is no namespace"),
         (changed(MODEL, ("spec.variants.0.config", {"parameters": {1: "a", "b": "c"}})), "config cannot be written as JSON"),
+        (changed(MODEL, ("metadata.name", "a\nb" * 100)), "metadata.name: has 300 characters"),
+        (changed(MODEL, ("spec", {"a\nb": 1})), "spec.a b: unknown field"),
         ({**NAMESPACE, "metadata": {}}, "metadata.name: '' is no namespace"),
         ({**NAMESPACE, "metadata": {"name": "a", "labels": {"x": True}}}, "metadata.labels.x: must be text"),
     ],

@@ -36,7 +36,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.where, self.what, self.message) if part)
+        """One line, whatever names and keys a file holds."""
+        return " ".join(": ".join(part for part in (self.where, self.what[:160], self.message) if part).split())
 
 
 @dataclass(frozen=True, slots=True)
