@@ -81,12 +81,20 @@ def test_a_model_goes_where_idling_costs_least() -> None:
     assert reasons == {("cold", "Chosen", Reason.LEAST_ENERGY), ("hot", "Feasible", Reason.MORE_ENERGY)}
 
 
-def test_what_stands_stays_though_elsewhere_is_cheaper() -> None:
+def test_what_stands_stays_where_moving_would_hardly_save() -> None:
+    m = model("m", variant(accelerators=("cpu", "gpu")))
+    stands = Replica(m.key, "v", ServerKey("hot", 0))
+    made = plan(fleet([pool("hot", "gpu", idle=70), pool("cold", "cpu", idle=69)], [m], (stands,)))
+    assert made.placements[m.key] == (stands,)
+    assert made.servers == {"hot": 1, "cold": 0}
+
+
+def test_what_stands_moves_where_that_saves_much() -> None:
     m = model("m", variant(accelerators=("cpu", "gpu")))
     stands = Replica(m.key, "v", ServerKey("hot", 1))
     made = plan(fleet([pool("hot", "gpu", idle=70), pool("cold", "cpu", idle=5)], [m], (stands,)))
-    assert made.placements[m.key] == (stands,)
-    assert made.servers["hot"] == 2
+    assert [replica.server for replica in made.placements[m.key]] == [ServerKey("cold", 0)]
+    assert made.servers == {"hot": 0, "cold": 1}
 
 
 def test_a_server_that_cannot_be_had_is_left() -> None:
@@ -195,7 +203,7 @@ def test_a_plan_is_always_valid_and_complete(drawn: tuple[list[Pool], list[Model
     count: dict[ServerKey, int] = {}
     for m in models:
         placed = made.placements[m.key]
-        assert len(placed) + made.missing_replicas.get(m.key, 0) == m.wanted_replicas
+        assert len(placed) + made.missing_replicas.get(m.key, 0) == m.min_replicas
         assert len({replica.server for replica in placed}) == len(placed)
         for replica in placed:
             assert judge(fleet(pools, models), m, m.variants[0], by_name[replica.server.pool]) is None

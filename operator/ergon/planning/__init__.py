@@ -4,7 +4,8 @@ In: a Fleet snapshot. Out: a Plan. Pure: the same snapshot gives the same plan, 
 """
 
 from ergon.planning.candidates import Reason, Rejection, judge
+from ergon.planning.effort import Effort, Weights
 from ergon.planning.plan import Alternative, Load, Plan, Provenance
-from ergon.planning.simple import plan
+from ergon.planning.planner import plan
 
-__all__ = ["Alternative", "Load", "Plan", "Provenance", "Reason", "Rejection", "judge", "plan"]
+__all__ = ["Alternative", "Effort", "Load", "Plan", "Provenance", "Reason", "Rejection", "Weights", "judge", "plan"]

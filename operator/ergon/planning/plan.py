@@ -1,5 +1,6 @@
 """What planning returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,7 +25,8 @@ class Alternative:
 class Load:
     """What a replica is planned to do: its part of the demand, what it keeps of its server, and the point that says so.
 
-    `batch` is that of the operating point, 0 where none matches; `provenance` says where its figures come from.
+    `batch` is that of the operating point, 0 where none matches; `provenance` says where its figures come from. `watts`: what
+    executing it adds at the wall, pue x u x (W - A).
     """
 
     work_per_second: float
@@ -32,6 +34,7 @@ class Load:
     memory_bytes: int
     batch: int
     provenance: Provenance
+    watts: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,19 @@ class Plan:
     """Which replicas on which servers, how many servers are on, what could not be placed, and why.
 
     `unserved`: work per second of models whose demand is not met. `over_limit_watts`: by budget, the watts above 0.95 x its
-    limit that cannot be avoided. `lower_bound_watts`: no plan of the same shortfall can take less. `notes`: what a person
-    should know about how the plan was made, such as a solver that found no answer in its time.
+    limit that cannot be avoided. `pool_watts`: power by pool, which adds up to `watts`. `lower_bound_watts`: no plan of the
+    same shortfall can take less. `notes`: what a person should know about how the plan was made, such as a solver that found
+    no answer in its time.
     """
 
     placements: dict[ModelKey, tuple[Replica, ...]] = field(default_factory=dict)
     servers: dict[str, int] = field(default_factory=dict)
     missing_replicas: dict[ModelKey, int] = field(default_factory=dict)
-    alternatives: dict[ModelKey, tuple[Alternative, ...]] = field(default_factory=dict)
+    alternatives: Mapping[ModelKey, tuple[Alternative, ...]] = field(default_factory=dict)
     loads: dict[Replica, Load] = field(default_factory=dict)
     unserved: dict[ModelKey, float] = field(default_factory=dict)
     over_limit_watts: dict[str, float] = field(default_factory=dict)
+    pool_watts: dict[str, float] = field(default_factory=dict)
     watts: float = 0.0
     price_per_hour: float = 0.0
     grams_per_hour: float = 0.0

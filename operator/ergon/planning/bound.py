@@ -1,0 +1,38 @@
+"""A true lower bound: watts that no plan of the same shortfall is below."""
+
+import math
+
+import numpy as np
+
+from ergon.planning.effort import Effort, Weights
+from ergon.planning.limits import Limit, always_on_watts
+from ergon.planning.pool_level import PoolLevel, bound_in_watts
+from ergon.planning.power import Figures
+from ergon.planning.problem import Problem
+from ergon.planning.servers import Servers, lacking_work
+
+
+def lower_bound_watts(
+    problem: Problem, limits: tuple[Limit, ...], effort: Effort, servers: Servers, counted: Figures, level: PoolLevel | None
+) -> float:
+    """The pool level's bound where it speaks of plans like this one, else one made for this plan's shortfall."""
+    always = math.fsum(always_on_watts(problem, p) for p in range(len(problem.pools)))
+    least = always + float((problem.on.server_watts * problem.on.least).sum())
+    least += float((problem.on.node_watts * -(-problem.on.least // problem.on.per_node)).sum())
+    missing, unserved = shortfall(servers)
+    short = bool(missing.any() or unserved.any())
+    bound: float | None = None
+    if level is not None and problem.weights == Weights() and not short and level.none_short:
+        bound = level.bound
+    elif level is not None:
+        bound = bound_in_watts(problem, limits, effort, missing, unserved)
+    found = least if bound is None else max(least, always + bound)
+    return min(found, counted.watts)
+
+
+def shortfall(servers: Servers) -> tuple[np.ndarray, np.ndarray]:
+    """By model: replicas missing, and work per second unserved."""
+    table = servers.table
+    missing = np.array([max(0, table.lowest[m] - len(homes)) for m, homes in enumerate(servers.homes)], float)
+    unserved = np.array([lacking_work(servers, m) for m in range(len(servers.homes))], float)
+    return missing, unserved

@@ -1,0 +1,57 @@
+"""What a plan is made for, and how hard planning may try. Work is counted in steps, never in time: a plan is deterministic."""
+
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """J = energy x watts + price x price per hour + grams x grams CO2 per hour. Default: energy alone."""
+
+    energy: float = 1.0
+    price: float = 0.0
+    grams: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try.
+
+    `mip_nodes`: branch-and-bound nodes for the pool level (0: its relaxation only, rounded). `mip_columns`: the pool level is
+    solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
+    on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the
+    other (lower ones together). `closings`, `rounds`: servers that are tried to be emptied, and rounds of ruin and recreate.
+    `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
+    """
+
+    mip_nodes: int = 200
+    mip_columns: int = 6000
+    exact_binaries: int = 120
+    exact_nodes: int = 2000
+    tiers: int = 8
+    closings: int = 200
+    rounds: int = 150
+    solver_seconds: float = 20.0
+
+    @classmethod
+    def quick(cls) -> Self:
+        """For planning again after one change: hardly more than mending what stands."""
+        return cls(mip_nodes=0, mip_columns=0, exact_binaries=0, exact_nodes=0, closings=0, rounds=0)
+
+    @classmethod
+    def normal(cls) -> Self:
+        """About a second for 1,000 models on 20 pools."""
+        return cls()
+
+    @classmethod
+    def thorough(cls) -> Self:
+        """About five seconds for 1,000 models on 20 pools."""
+        return cls(
+            mip_nodes=2000,
+            mip_columns=60000,
+            exact_binaries=200,
+            exact_nodes=20000,
+            closings=1000,
+            rounds=2000,
+            solver_seconds=60.0,
+        )

@@ -1,0 +1,205 @@
+"""A linear or mixed-integer programme in blocks of columns and rows, solved by HiGHS.
+
+The one place that knows highspy. A solve never raises: without an answer in its limits it returns none.
+"""
+
+from dataclasses import dataclass, field
+
+import highspy
+import numpy as np
+
+from ergon.planning.arrays import Bools, Floats, Ints
+
+INFINITY = float("inf")
+
+
+class _Quiet(highspy.Highs):
+    """HiGHS that writes nothing: enabling its callbacks, which nobody here needs, prints a banner to stdout."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802
+        """Called when it is made."""
+        self.setOptionValue("output_flag", False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A solution. `bound`: no solution of this programme costs less (solver tolerance taken off)."""
+
+    values: Floats
+    cost: float
+    bound: float
+    optimal: bool
+
+
+@dataclass(slots=True)
+class _Block:
+    cost: Floats
+    lower: Floats
+    upper: Floats
+    whole: bool
+
+
+@dataclass(slots=True)
+class Programme:
+    """Minimise cost . x with rows lower <= A x <= upper. Columns are boxed, so that every vector of row prices is a bound."""
+
+    _blocks: list[_Block] = field(default_factory=list)
+    _row_lower: list[Floats] = field(default_factory=list)
+    _row_upper: list[Floats] = field(default_factory=list)
+    _entries: list[tuple[Ints, Ints, Floats]] = field(default_factory=list)
+    columns: int = 0
+    rows: int = 0
+
+    def add_columns(self, cost: Floats, upper: Floats | float, lower: Floats | float = 0.0, *, whole: bool = False) -> Ints:
+        """New columns, one for each cost; their numbers."""
+        count = len(cost)
+        block = _Block(
+            np.asarray(cost, float),
+            np.broadcast_to(lower, count).astype(float),
+            np.broadcast_to(upper, count).astype(float),
+            whole,
+        )
+        self._blocks.append(block)
+        self.columns += count
+        return np.arange(self.columns - count, self.columns)
+
+    def add_rows(self, count: int, lower: Floats | float = -INFINITY, upper: Floats | float = INFINITY) -> Ints:
+        """New rows; their numbers."""
+        self._row_lower.append(np.broadcast_to(lower, count).astype(float))
+        self._row_upper.append(np.broadcast_to(upper, count).astype(float))
+        self.rows += count
+        return np.arange(self.rows - count, self.rows)
+
+    def put(self, rows: Ints, columns: Ints, values: Floats | float) -> None:
+        """Coefficients; those of the same row and column add up."""
+        self._entries.append((rows, columns, np.broadcast_to(values, len(columns)).astype(float)))
+
+    def solver(self, seconds: float, tolerance: float = 1e-7) -> "Solver":
+        """The programme, handed over to HiGHS."""
+        empty: Floats = np.zeros(0)
+        cost, lower, upper = (
+            np.concatenate([empty, *(getattr(block, name) for block in self._blocks)]) for name in ("cost", "lower", "upper")
+        )
+        whole = np.concatenate([empty.astype(bool), *(np.full(len(b.cost), b.whole) for b in self._blocks)])
+        row_lower, row_upper = np.concatenate([empty, *self._row_lower]), np.concatenate([empty, *self._row_upper])
+        made = Solver(
+            cost, lower, upper, whole, row_lower, row_upper, _by_columns(self._entries, self.columns, self.rows), seconds
+        )
+        made.set_tolerance(tolerance)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    start: Ints
+    row: Ints
+    value: Floats
+    column: Ints
+
+
+def _by_columns(entries: list[tuple[Ints, Ints, Floats]], columns: int, rows: int) -> _Matrix:
+    if not entries:
+        return _Matrix(np.zeros(columns + 1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+    row, column, value = (np.concatenate([entry[k] for entry in entries]) for k in range(3))
+    place, inverse = np.unique(column.astype(np.int64) * max(rows, 1) + row, return_inverse=True)
+    total = np.bincount(inverse, weights=value, minlength=len(place))
+    place, total = place[total != 0], total[total != 0]
+    column, row = place // max(rows, 1), place % max(rows, 1)
+    return _Matrix(np.searchsorted(column, np.arange(columns + 1)), row, total, column)
+
+
+class Solver:
+    """A programme inside HiGHS: it can be solved again with other costs and limits, from where it stands."""
+
+    def __init__(
+        self,
+        cost: Floats,
+        lower: Floats,
+        upper: Floats,
+        whole: Bools,
+        row_lower: Floats,
+        row_upper: Floats,
+        matrix: _Matrix,
+        seconds: float,
+    ) -> None:
+        self.cost, self.lower, self.upper, self.whole = cost, lower, upper, whole
+        self.row_lower, self.row_upper = row_lower, row_upper
+        self._matrix = matrix
+        self._highs = _Quiet()  # type: ignore[no-untyped-call]
+        for option, setting in (("threads", 1), ("time_limit", seconds), ("random_seed", 0)):
+            self._highs.setOptionValue(option, setting)
+        programme = highspy.HighsLp()
+        programme.num_col_, programme.num_row_ = len(cost), len(row_lower)
+        programme.col_cost_, programme.col_lower_, programme.col_upper_ = cost, lower, upper
+        programme.row_lower_, programme.row_upper_ = row_lower, row_upper
+        programme.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        programme.a_matrix_.start_ = matrix.start
+        programme.a_matrix_.index_ = matrix.row
+        programme.a_matrix_.value_ = matrix.value
+        self._highs.passModel(programme)
+
+    def set_tolerance(self, tolerance: float) -> None:
+        """How far rows and columns may be bent (at least 1e-10)."""
+        self._highs.setOptionValue("primal_feasibility_tolerance", tolerance)
+
+    def set_cost(self, cost: Floats) -> None:
+        """Minimise this from now on."""
+        self.cost = cost
+        columns = np.arange(len(cost), dtype=np.int32)
+        self._highs.changeColsCost(len(cost), columns, cost)
+
+    def set_column(self, column: int, lower: float, upper: float) -> None:
+        """Box one column anew."""
+        self.lower[column], self.upper[column] = lower, upper
+        self._highs.changeColBounds(column, lower, upper)
+
+    def set_row(self, row: int, lower: float, upper: float) -> None:
+        """Limit one row anew."""
+        self.row_lower[row], self.row_upper[row] = lower, upper
+        self._highs.changeRowBounds(row, lower, upper)
+
+    def relaxed(self) -> Answer | None:
+        """The optimum without whole numbers, with a bound from the row prices that owes nothing to the solver's tolerance."""
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        solution = self._highs.getSolution()
+        values = np.asarray(solution.col_value)
+        return Answer(values, float(self.cost @ values), self._priced_bound(np.asarray(solution.row_dual)), optimal=True)
+
+    def in_whole(self, nodes: int, gap: float = 0.0, start: Floats | None = None) -> Answer | None:
+        """The best solution in whole numbers within so many nodes."""
+        columns = np.flatnonzero(self.whole).astype(np.int32)
+        self._highs.changeColsIntegrality(
+            len(columns), columns, np.full(len(columns), int(highspy.HighsVarType.kInteger), np.uint8)
+        )
+        self._highs.setOptionValue("mip_max_nodes", nodes)
+        self._highs.setOptionValue("mip_rel_gap", max(gap, 1e-6))
+        if start is not None:
+            given = highspy.HighsSolution()
+            given.col_value = start.tolist()
+            self._highs.setSolution(given)
+        self._highs.run()
+        info = self._highs.getInfo()
+        values = np.asarray(self._highs.getSolution().col_value)
+        status = self._highs.getModelStatus()
+        solved = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible and len(values) == len(self.cost)
+        self._highs.changeColsIntegrality(
+            len(columns), columns, np.full(len(columns), int(highspy.HighsVarType.kContinuous), np.uint8)
+        )
+        if not solved:
+            return None
+        cost = float(self.cost @ values)
+        bound = float(info.mip_dual_bound)
+        return Answer(values, cost, bound - 2e-6 * abs(bound), optimal=status == highspy.HighsModelStatus.kOptimal)
+
+    def _priced_bound(self, price: Floats) -> float:
+        """Weak duality: the value of any row prices, with columns at the ends of their boxes."""
+        price = np.where((price > 0) & np.isinf(self.row_lower), 0.0, price)
+        price = np.where((price < 0) & np.isinf(self.row_upper), 0.0, price)
+        limits = np.where(price > 0, self.row_lower, self.row_upper)
+        rows = np.dot(price, np.where(price == 0, 0.0, limits))
+        paid = np.bincount(self._matrix.column, weights=self._matrix.value * price[self._matrix.row], minlength=len(self.cost))
+        reduced = self.cost - paid
+        boxes = np.where(reduced > 0, self.lower, self.upper)
+        return float(rows + np.dot(reduced, boxes))

@@ -1,0 +1,115 @@
+"""From shares of pools to replicas on servers: the large and the inflexible first, each where it leaves the least waste."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ergon.planning.placing import LEAST_PIECE, Placer
+from ergon.planning.pool_level import PoolLevel
+from ergon.planning.servers import ROUNDING, Servers
+
+_LEAST_SHARE = 0.02
+"""A smaller share of a model on a pool is a remnant of the relaxation: it goes where the rest goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A part of a model's demand that the pool level gives to one candidate."""
+
+    candidate: int
+    work: float
+
+
+def pack(placer: Placer, level: PoolLevel, *, by_priority: bool) -> None:
+    """Put all models on servers as the pool level says, and elsewhere where that has no room."""
+    servers, table = placer.servers, placer.servers.table
+    problem = servers.problem
+    target = np.ceil(level.servers - 1e-6).astype(int).tolist()
+    items = _items(placer, level)
+    tiers = problem.tier.tolist() if by_priority else [0] * len(problem.models)
+
+    def order(item: Item) -> tuple[int, float, int]:
+        return (tiers[table.model[item.candidate]], -_size(servers, item), item.candidate)
+
+    for tier in sorted(set(tiers)):
+        mine = [item for item in items if tiers[table.model[item.candidate]] == tier]
+        later: list[Item] = []
+        for item in sorted(mine, key=order):
+            _place(placer, item, target, later)
+        for item in later:
+            placer.place_work(table.model[item.candidate], item.work)
+        _hold_least(placer, level, [m for m in range(len(problem.models)) if tiers[m] == tier])
+
+
+def _items(placer: Placer, level: PoolLevel) -> list[Item]:
+    table = placer.servers.table
+    by_model: dict[int, list[tuple[float, int]]] = {}
+    for c in np.flatnonzero(level.share > 1e-9).tolist():
+        by_model.setdefault(table.model[c], []).append((float(level.share[c]), c))
+    items = []
+    for m, parts in by_model.items():
+        kept = [part for part in parts if part[0] >= _LEAST_SHARE] or [max(parts)]
+        kept = sorted(kept, key=lambda part: (-part[0], part[1]))[: table.highest[m]]
+        whole = min(1.0, sum(part[0] for part in parts))
+        total = sum(part[0] for part in kept)
+        items += [Item(c, table.demand[m] * whole * share / total) for share, c in kept]
+    return items
+
+
+def _size(servers: Servers, item: Item) -> float:
+    """How hard an item is to place: the largest part of a server that it takes; what may not be split comes first."""
+    table = servers.table
+    c = item.candidate
+    busy = item.work / table.mu[c] / table.rho[c]
+    memory = table.memory[c] / max(float(servers.problem.on.memory_bytes[table.pool[c]]), 1.0)
+    rigid = 10.0 if table.highest[table.model[c]] <= max(1, math.ceil(busy)) else 0.0
+    return rigid + max(busy, memory)
+
+
+def _place(placer: Placer, item: Item, target: list[int], later: list[Item]) -> None:
+    """One item in its own pool, on the servers that the pool level has on; what does not fit comes later."""
+    servers, table = placer.servers, placer.servers.table
+    c, work = item.candidate, item.work
+    m, p, mu, rho = table.model[c], table.pool[c], table.mu[c], table.rho[c]
+    while work > 0 and placer.may_add(m):
+        u = work / mu
+        piece = min(u, rho)
+        if u > rho * (1 + ROUNDING):
+            found = placer.fresh(c, piece) if servers.occupied[p] < target[p] else None
+            found = found or placer.best(c, piece)
+        else:
+            found = placer.best(c, piece)
+            if found is None and servers.occupied[p] < target[p]:
+                found = placer.fresh(c, piece)
+        if found is None:
+            room = placer.room(c)
+            used = servers.count[servers.start[p] : servers.start[p + 1]] > 0
+            room[~used] = -1.0
+            k = int(np.argmax(room)) if len(room) else 0
+            piece = float(room[k]) if len(room) else 0.0
+            left = servers.table.highest[m] - len(servers.homes[m])
+            if piece < max(LEAST_PIECE, 0.1 * u) or left < 2:
+                break
+            piece = min(piece, u)
+            if servers.limits and servers.spare(c, servers.start[p] + k, piece) < piece:
+                break
+            found = (0.0, servers.start[p] + k)
+        servers.put(c, found[1], piece)
+        work = 0.0 if piece >= u else work - piece * mu
+    if work > 0:
+        later.append(Item(c, work))
+
+
+def _hold_least(placer: Placer, level: PoolLevel, models: list[int]) -> None:
+    """Replicas that are there to be there, the largest first."""
+    servers, table = placer.servers, placer.servers.table
+    lacking = [m for m in models if len(servers.homes[m]) < table.lowest[m]]
+    smallest = {m: table.memory[holders[0]] for m in lacking if (holders := placer.holders(m))}
+    for m in sorted(smallest, key=lambda m: (-smallest[m], m)):
+        first, last = table.first[m], table.first[m + 1]
+        planned = [c for c in range(first, last) if level.held[c] > 1e-6]
+        planned.sort(key=lambda c: (-level.held[c], c))
+        while len(servers.homes[m]) < table.lowest[m]:
+            if not (planned and placer.hold(m, planned)) and not placer.hold(m):
+                break

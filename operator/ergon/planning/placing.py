@@ -1,0 +1,236 @@
+"""Where one more replica fits best: the step that packing, repair and improvement are made of."""
+
+import numpy as np
+
+from ergon.planning.arrays import Floats, Ints
+from ergon.planning.limits import closed_by
+from ergon.planning.servers import ROUNDING, Servers
+
+LEAST_PIECE = 0.02
+"""A part of a model's load that keeps a server busy for less is not worth a replica of its own."""
+
+_TIGHTNESS = 0.02
+"""What a wholly free server is worth against its own cost, when servers that fit are compared: full ones first."""
+
+
+class Placer:
+    """Finds servers for replicas, within the watt limits."""
+
+    def __init__(self, servers: Servers) -> None:
+        self.servers = servers
+        table = servers.table
+        c = servers.problem.candidates
+        self._open = c.useful & ~c.standing_only
+        self._open &= ~closed_by(servers.limits, servers.problem)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.energy: list[float] = np.where(c.mu > 0, c.cost / c.mu, np.inf).tolist()
+        self._by_energy: list[list[int] | None] = [None] * (len(table.first) - 1)
+        self._by_memory: list[list[int] | None] = [None] * (len(table.first) - 1)
+        self._worth = [
+            max(server + node / per_node, 1e-3)
+            for server, node, per_node in zip(table.server_cost, table.node_cost, table.per_node, strict=True)
+        ]
+        self._refused = {c: frozenset(ordinals) for c, ordinals in servers.problem.refused.items()}
+
+    def carriers(self, m: int) -> list[int]:
+        """The model's candidates that can carry load, least energy first."""
+        found = self._by_energy[m]
+        if found is None:
+            table = self.servers.table
+            found = [c for c in range(table.first[m], table.first[m + 1]) if self._open[c] and table.mu[c] > 0]
+            found.sort(key=lambda c: (self.energy[c], c))
+            self._by_energy[m] = found
+        return found
+
+    def holders(self, m: int) -> list[int]:
+        """The model's candidates that can hold a replica, the smallest first."""
+        found = self._by_memory[m]
+        if found is None:
+            table = self.servers.table
+            found = [c for c in range(table.first[m], table.first[m + 1]) if self._open[c]]
+            found.sort(key=lambda c: (table.memory[c], self.energy[c], c))
+            self._by_memory[m] = found
+        return found
+
+    def room(self, c: int, *, loaded: bool = True) -> Floats:
+        """Per server of the candidate's pool the busy share that a new replica could have; negative where none fits.
+
+        One that carries nothing keeps nobody waiting: only memory and places count.
+        """
+        servers, table = self.servers, self.servers.table
+        p, m = table.pool[c], table.model[c]
+        a, b = servers.start[p], servers.start[p + 1]
+        room: Floats = np.minimum(servers.limit[a:b], table.rho[c]) - servers.load[a:b] if loaded else np.zeros(b - a)
+        fits = (servers.free_bytes[a:b] >= table.memory[c]) & (servers.free_slots[a:b] >= 1)
+        room[~fits] = -1.0
+        for s in servers.homes[m]:
+            if a <= s < b:
+                room[s - a] = -1.0
+        for ordinal in self._refused.get(c, ()):
+            s = servers.number(p, ordinal)
+            if a <= s < b and servers.ordinal(s) == ordinal:
+                room[s - a] = -1.0
+        return room
+
+    def best(self, c: int, u: float) -> tuple[float, int] | None:
+        """(J besides that of its busy share, server in use) for a replica of that busy share; None where none has room."""
+        servers, table = self.servers, self.servers.table
+        p = table.pool[c]
+        a, b = servers.start[p], servers.start[p + 1]
+        if a == b or not servers.occupied[p]:
+            return None
+        room = self.room(c, loaded=u > 0) - u
+        fits = (room >= -ROUNDING) & (servers.count[a:b] > 0)
+        places = np.flatnonzero(fits)
+        if not len(places):
+            return None
+        score = self._untidiness(c, u, places, room)
+        k = int(np.argmin(score))
+        s = a + int(places[k])
+        return (float(score[k]), s) if self._within_limits(c, s, u) else None
+
+    def _within_limits(self, c: int, s: int, u: float) -> bool:
+        return not self.servers.limits or self.servers.spare(c, s, u) >= u * (1 - ROUNDING)
+
+    def _untidiness(self, c: int, u: float, places: Ints, room: Floats) -> Floats:
+        servers, table = self.servers, self.servers.table
+        p = table.pool[c]
+        at = places + servers.start[p]
+        left = (servers.free_bytes[at] - table.memory[c]) / max(servers.problem.on.memory_bytes[p], 1.0)
+        score: Floats = 0.3 * left
+        if u > 0:
+            limit = servers.limit[at]
+            lost = np.where(np.isinf(limit), 0.0, np.abs(limit - table.rho[c]))
+            score = score + (room[places] + lost) / table.rho[c]
+        else:
+            score = score + np.maximum(1.0 - servers.load[at], 0.0)
+        score *= _TIGHTNESS * self._worth[p]
+        if u > 0:
+            score += np.maximum(table.awake[c] - servers.awake[at], 0.0) * table.watt_cost[p]
+        return score
+
+    def fresh(self, c: int, u: float) -> tuple[float, int] | None:
+        """(J besides that of its busy share, server) for a replica on a server that nobody uses yet; None where there is none."""
+        servers, table = self.servers, self.servers.table
+        p = table.pool[c]
+        a, b = servers.start[p], servers.start[p + 1]
+        if servers.occupied[p] >= b - a:
+            return None
+        empty = np.flatnonzero((servers.count[a:b] == 0) & (self.room(c, loaded=u > 0) >= u - ROUNDING))
+        if not len(empty):
+            return None
+        awake = table.awake[c] * table.watt_cost[p] if u > 0 else 0.0
+        s = a + int(empty[0])
+        return (servers.cost_of_one_more(p) + awake, s) if self._within_limits(c, s, u) else None
+
+    def may_add(self, m: int) -> bool:
+        """Whether the model may have one more replica."""
+        return len(self.servers.homes[m]) < self.servers.table.highest[m]
+
+    def place_work(self, m: int, work: float) -> float:
+        """Place so much work of a model where it costs least; the work for which there was no room.
+
+        Whole on a server where that is possible, else in pieces, largest first; first on its own replicas.
+        """
+        while work > 0:
+            rest = self._grow(m, work)
+            if rest <= 0:
+                return 0.0
+            work = rest
+            if not self.may_add(m):
+                return work
+            placed = self._place_whole(m, work) or self._place_piece(m, work)
+            if placed is None:
+                return work
+            work = 0.0 if placed >= work * (1 - ROUNDING) else work - placed
+        return 0.0
+
+    def _grow(self, m: int, work: float) -> float:
+        """Give work to replicas that stand, least energy first; what is left."""
+        servers, table = self.servers, self.servers.table
+        for s, c in sorted(servers.homes[m].items(), key=lambda home: (self.energy[home[1]], home[0])):
+            if table.mu[c] <= 0:
+                continue
+            room = min(float(servers.limit[s]), table.rho[c]) - float(servers.load[s])
+            if room <= ROUNDING:
+                continue
+            u = min(room, work / table.mu[c])
+            u = servers.spare(c, s, u) if servers.limits else u
+            if u <= ROUNDING:
+                continue
+            servers.change(m, s, servers.share[m][s] + u)
+            if u >= work / table.mu[c]:
+                return 0.0
+            work -= u * table.mu[c]
+        return work
+
+    def _place_whole(self, m: int, work: float) -> float | None:
+        found: tuple[float, int, int, float] | None = None
+        table = self.servers.table
+        for c in self.carriers(m):
+            u = work / table.mu[c]
+            base = table.cost[c] * u
+            if found is not None and base >= found[0]:
+                break
+            if u > table.rho[c] * (1 + ROUNDING):
+                continue
+            u = min(u, table.rho[c])
+            for option in (self.best(c, u), self.fresh(c, u)):
+                if option is not None and (found is None or base + option[0] < found[0]):
+                    found = (base + option[0], c, option[1], u)
+        if found is None:
+            return None
+        self.servers.put(found[1], found[2], found[3])
+        return work
+
+    def _place_piece(self, m: int, work: float) -> float | None:
+        """The piece that serves most for its J a unit of work, on any server."""
+        found: tuple[float, int, int, float] | None = None
+        servers, table = self.servers, self.servers.table
+        for c in self.carriers(m):
+            p = table.pool[c]
+            a = servers.start[p]
+            room = self.room(c)
+            if not len(room):
+                continue
+            used = servers.count[a : a + len(room)] > 0
+            for mine, opening in ((used, 0.0), (~used, servers.cost_of_one_more(p) if servers.occupied[p] < len(room) else 0.0)):
+                inside = np.where(mine, room, -1.0)
+                k = int(np.argmax(inside))
+                u = min(float(inside[k]), work / table.mu[c])
+                u = servers.spare(c, a + k, u) if servers.limits and u > 0 else u
+                if u <= min(LEAST_PIECE, 0.5 * work / table.mu[c]):
+                    continue
+                price = self.energy[c] + opening / (u * table.mu[c])
+                if self.servers.table.highest[m] - len(servers.homes[m]) <= 1:
+                    price = -u * table.mu[c]
+                if found is None or price < found[0]:
+                    found = (price, c, a + k, u)
+        if found is None:
+            return None
+        _, c, s, u = found
+        servers.put(c, s, u)
+        return u * table.mu[c]
+
+    def hold(self, m: int, preferred: list[int] | None = None) -> bool:
+        """Place a replica that carries nothing where it costs least; whether there was room."""
+        if not self.may_add(m):
+            return False
+        found: tuple[float, int, int] | None = None
+        for c in preferred if preferred is not None else self.holders(m):
+            for option in (self.best(c, 0.0), self.fresh(c, 0.0)):
+                if option is not None and (found is None or option[0] < found[0]):
+                    found = (option[0], c, option[1])
+        if found is None:
+            return False
+        self.servers.put(found[1], found[2], 0.0)
+        return True
+
+    def place_all(self, m: int) -> float:
+        """Place what the model still lacks, load and least replicas; the work for which there was no room."""
+        servers, table = self.servers, self.servers.table
+        lacking = table.demand[m] - servers.served(m)
+        rest = self.place_work(m, lacking) if lacking > table.demand[m] * 1e-9 else 0.0
+        while len(servers.homes[m]) < table.lowest[m] and self.hold(m):
+            pass
+        return rest

@@ -1,0 +1,79 @@
+"""The story of a plan: from a snapshot to which replica stands on which server, with a bound and the reasons.
+
+judge all candidates -> optimum over whole pools -> pack on servers -> improve -> keep what is not worth moving -> explain
+"""
+
+from ergon.fleet.types import Fleet, ModelKey, Replica, ServerKey
+from ergon.planning.bound import lower_bound_watts
+from ergon.planning.effort import Effort, Weights
+from ergon.planning.explain import Alternatives
+from ergon.planning.limits import Limit, build_limits
+from ergon.planning.plan import Load, Plan
+from ergon.planning.power import Figures, figures, replica_watts
+from ergon.planning.problem import Problem, build_problem
+from ergon.planning.search import Found, search
+from ergon.planning.servers import Servers, lacking_work
+
+
+def plan(fleet: Fleet, *, weights: Weights | None = None, effort: Effort | None = None) -> Plan:
+    """A plan for the fleet. Never fails: what cannot be placed or served is said in the plan, with reasons in `alternatives`."""
+    weights, effort = weights or Weights(), effort or Effort.normal()
+    problem = build_problem(fleet, weights)
+    limits = build_limits(fleet, problem)
+    found = search(problem, limits, effort)
+    counted = figures(found.servers)
+    bound = lower_bound_watts(problem, limits, effort, found.servers, counted, found.level)
+    return _written(problem, limits, found, counted, bound)
+
+
+def _written(problem: Problem, limits: tuple[Limit, ...], found: Found, counted: Figures, bound: float) -> Plan:
+    """The plan as its readers know it."""
+    servers = found.servers
+    placements, loads = _placements(problem, servers)
+    unserved, missing = {}, {}
+    for m, model in enumerate(problem.models):
+        work = lacking_work(servers, m) + float(problem.excess[m])
+        if work > 0:
+            unserved[model.key] = work
+        replicas = servers.table.lowest[m] - len(servers.homes[m])
+        if replicas > 0:
+            missing[model.key] = replicas
+    return Plan(
+        placements=placements,
+        servers={pool.name: count for pool, count in zip(problem.pools, counted.servers, strict=True)},
+        missing_replicas=missing,
+        alternatives=Alternatives(servers, limits),
+        loads=loads,
+        unserved=unserved,
+        over_limit_watts={limit.name: limit.over_watts for limit in limits if limit.hopeless},
+        pool_watts={pool.name: watts for pool, watts in zip(problem.pools, counted.pool_watts, strict=True)},
+        watts=counted.watts,
+        price_per_hour=counted.price_per_hour,
+        grams_per_hour=counted.grams_per_hour,
+        lower_bound_watts=bound,
+        notes=(*problem.notes, *found.notes),
+    )
+
+
+def _placements(problem: Problem, servers: Servers) -> tuple[dict[ModelKey, tuple[Replica, ...]], dict[Replica, Load]]:
+    c = problem.candidates
+    placements: dict[ModelKey, tuple[Replica, ...]] = {}
+    loads: dict[Replica, Load] = {}
+    for m, model in enumerate(problem.models):
+        mine = []
+        for s, number in sorted(servers.homes[m].items()):
+            variant = problem.variants[c.variant[number]]
+            replica = Replica(model.key, variant.name, ServerKey(problem.pools[servers.pool_of[s]].name, servers.ordinal(s)))
+            mine.append(replica)
+            point, mu = int(c.point[number]), servers.table.mu[number]
+            work = servers.share[m][s] * mu
+            loads[replica] = Load(
+                work_per_second=work,
+                busy_share=work / mu if mu > 0 else 0.0,
+                memory_bytes=int(servers.table.memory[number]),
+                batch=variant.points[point].batch if point >= 0 else 0,
+                provenance="profile" if point >= 0 else "assumed",
+                watts=replica_watts(servers, m, s),
+            )
+        placements[model.key] = tuple(mine)
+    return placements, loads

@@ -1,0 +1,369 @@
+"""The optimum over whole pools: which share of each model goes where, and how many servers and nodes are on.
+
+Servers of a pool are added up to one; what is lost by that (a replica sits on one server) only makes the result better than
+any plan, so its bound is a bound for plans. Replicas that carry load are no columns: a share g of a model's demand on a pool
+needs at least g x max(1, its busy share / rho) of them. Shortfall comes first, priority by priority.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ergon.planning.arrays import Bools, Floats, Ints
+from ergon.planning.effort import Effort
+from ergon.planning.limits import Limit, closed_by
+from ergon.planning.linear import INFINITY, Answer, Programme
+from ergon.planning.problem import MANY, Problem
+
+AWAKE_LEVELS = 4
+"""Steps of awakeness of a pool that are counted in whole servers; more would cost more time than they tell."""
+
+_NONE = 1e-7
+"""Shortfall below this, as a share of a model's demand, is a solver's rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLevel:
+    """`share`: by candidate, of its model's demand. `held`: by candidate, replicas that carry nothing. `servers`: by pool.
+
+    `bound`: J that no plan of this shortfall is below; None when the solver found nothing. `none_short`: the bound is for
+    plans that lack nothing.
+    """
+
+    share: Floats
+    held: Floats
+    servers: Floats
+    bound: float
+    none_short: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    share: Ints
+    share_of: Ints
+    held: Ints
+    held_of: Ints
+    servers: Ints
+    nodes: Ints
+    unserved: Ints
+    unserved_of: Ints
+    missing: Ints
+    missing_of: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class _Tier:
+    """One step of the shortfall's order: the row that sums it up over these models, in this unit."""
+
+    row: int
+    columns: Ints
+    weights: Floats
+    unit: float
+    models: Bools
+
+
+class _Model:
+    """The programme of one problem. With `lenient`, every model may lack replicas; otherwise only load may be unserved."""
+
+    def __init__(
+        self, problem: Problem, limits: tuple[Limit, ...], effort: Effort, *, lenient: bool, watts: bool = False
+    ) -> None:
+        self.problem, self.lenient = problem, lenient
+        _c, on = problem.candidates, problem.on
+        self._programme = Programme()
+        self._watt_cost = on.pue if watts else on.watt_cost
+        self._server_cost = on.server_watts if watts else on.server_cost
+        self._node_cost = on.node_watts if watts else on.node_cost
+        self._closed = closed_by(limits, problem)
+        self.columns = self._add_columns()
+        self._add_models()
+        self._add_pools()
+        self._add_limits(limits)
+        self.tiers = self._add_tiers(effort) if lenient else []
+        self.solver = self._programme.solver(effort.solver_seconds)
+        self._priced = self.solver.cost
+
+    def _add_columns(self) -> _Columns:
+        problem, c = self.problem, self.problem.candidates
+        demand = problem.demand[c.model]
+        usable = c.useful & ~self._closed & (problem.highest[c.model] > 0)
+        carries = usable & (demand > 0) & (c.mu > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self._busy = np.where(carries, demand / np.where(c.mu > 0, c.mu, 1.0), 0.0)
+            self._servers_for = np.where(carries, self._busy / np.where(c.rho > 0, c.rho, 1.0), 0.0)
+        if not self.lenient:
+            carries = self._without_hopeless_singles(carries)
+        self._replicas_for = np.maximum(1.0, self._servers_for)
+        asked = problem.lowest > 0
+        holding = asked if self.lenient else asked & ((problem.demand <= 0) | (problem.lowest > 1))
+        holds = usable & holding[c.model]
+        share_of, held_of = np.flatnonzero(carries), np.flatnonzero(holds)
+        self._levels = self._awake_levels(share_of)
+        self._watts = c.slope_watts * self._busy + self._unlevelled()
+        cost = self._watt_cost[c.pool[share_of]] * self._watts[share_of]
+        unserved_of = np.flatnonzero(problem.demand > 0)
+        missing_of = np.flatnonzero(holding)
+        dear = self._dearest(share_of, cost)
+        on, add = problem.on, self._programme.add_columns
+        nodes_least, nodes_most = -(-on.least // on.per_node), -(-on.most // on.per_node)
+        need = np.minimum(problem.lowest, problem.highest)
+        return _Columns(
+            share=add(cost, 1.0),
+            share_of=share_of,
+            held=add(np.zeros(len(held_of)), np.minimum(need[c.model[held_of]], on.most[c.pool[held_of]]).astype(float)),
+            held_of=held_of,
+            servers=add(self._server_cost, on.most.astype(float), on.least.astype(float), whole=True),
+            nodes=add(self._node_cost, nodes_most.astype(float), nodes_least.astype(float), whole=True),
+            unserved=add(dear[unserved_of], 1.0),
+            unserved_of=unserved_of,
+            missing=add(np.full(len(missing_of), float(dear.max(initial=1.0))), need[missing_of].astype(float)),
+            missing_of=missing_of,
+        )
+
+    def _without_hopeless_singles(self, carries: Bools) -> Bools:
+        """Leave out pools where the one replica a model may have could not carry all of its demand, while others could."""
+        c = self.problem.candidates
+        single = self.problem.highest[c.model] == 1
+        alone = carries & (self._servers_for <= 1 + 1e-9)
+        some = np.zeros(len(self.problem.models), np.bool_)
+        some[c.model[alone]] = True
+        kept: Bools = carries & (~single | alone | ~some[c.model])
+        return kept
+
+    def _dearest(self, share_of: Ints, cost: Floats) -> Floats:
+        """J above anything that serving a model could cost: the price of not serving it."""
+        c = self.problem.candidates
+        dear = np.ones(len(self.problem.models))
+        per_server = self._server_cost + self._node_cost + self._watt_cost * self._tallest_awake()
+        spent = cost + per_server[c.pool[share_of]] * (1 + self._replicas_for[share_of])
+        np.maximum.at(dear, c.model[share_of], 10 * spent)
+        return dear + 10 * float(per_server.max(initial=0.0))
+
+    def _tallest_awake(self) -> Floats:
+        tallest = np.zeros(len(self.problem.pools))
+        np.maximum.at(tallest, self.problem.candidates.pool, self.problem.candidates.awake_watts)
+        return tallest
+
+    def _awake_levels(self, share_of: Ints) -> list[tuple[int, float, Ints]]:
+        """(pool, watts of this step, candidates that need it): a server awake for a candidate is on all steps up to its own."""
+        levels: list[tuple[int, float, Ints]] = []
+        awake, pool = self.problem.candidates.awake_watts, self.problem.candidates.pool[share_of]
+        for p in np.unique(pool[awake[share_of] > 0]).tolist():
+            mine = share_of[pool == p]
+            heights = np.unique(awake[mine][awake[mine] > 0])
+            if len(heights) > AWAKE_LEVELS:
+                heights = np.quantile(heights, np.linspace(0, 1, AWAKE_LEVELS), method="lower")
+            below = 0.0
+            for height in np.unique(heights).tolist():
+                levels.append((p, height - below, mine[awake[mine] >= height]))
+                below = height
+        return levels
+
+    def _unlevelled(self) -> Floats:
+        """Watts of being awake above the highest step at or below, in proportion: the greatest is at least the mean."""
+        covered = np.zeros(len(self.problem.candidates.model))
+        for _, step, candidates in self._levels:
+            covered[candidates] += step
+        return np.maximum((self.problem.candidates.awake_watts - covered) * self._servers_for, 0.0)
+
+    def _add_models(self) -> None:
+        """Each model's demand and its count of replicas."""
+        problem, c, x, put = self.problem, self.problem.candidates, self.columns, self._programme.put
+        row = np.full(len(problem.models), -1, np.int64)
+        row[x.unserved_of] = self._programme.add_rows(len(x.unserved_of), 1.0, 1.0)
+        put(row[c.model[x.share_of]], x.share, 1.0)
+        put(row[x.unserved_of], x.unserved, 1.0)
+
+        need = np.minimum(problem.lowest, problem.highest).astype(float)
+        row[:] = -1
+        row[x.missing_of] = self._programme.add_rows(len(x.missing_of), need[x.missing_of])
+        counted = row[c.model[x.share_of]] >= 0
+        put(row[c.model[x.share_of[counted]]], x.share[counted], self._replicas_for[x.share_of[counted]])
+        put(row[c.model[x.held_of]], x.held, 1.0)
+        put(row[x.missing_of], x.missing, 1.0)
+
+        limited = problem.highest < MANY
+        tight = np.zeros(len(problem.models), np.bool_)
+        many = self._replicas_for[x.share_of] > problem.highest[c.model[x.share_of]]
+        tight[c.model[x.share_of[many]]] = True
+        tight[c.model[x.held_of]] = True
+        tight &= limited
+        tight_of = np.flatnonzero(tight)
+        row[:] = -1
+        row[tight_of] = self._programme.add_rows(len(tight_of), upper=problem.highest[tight_of].astype(float))
+        for columns, of, weight in ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model)))):
+            mine = tight[c.model[of]]
+            put(row[c.model[of[mine]]], columns[mine], weight[of[mine]])
+
+    def _add_pools(self) -> None:
+        """Busy share, memory and places of each pool, its nodes, its awake servers, and one replica of a model a server."""
+        _problem, c, x, on = self.problem, self.problem.candidates, self.columns, self.problem.on
+        put, add_rows, count = self._programme.put, self._programme.add_rows, len(self.problem.pools)
+        replicas = ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model))))
+        busy = add_rows(count, upper=0.0)
+        put(busy, x.servers, -1.0)
+        put(busy[c.pool[x.share_of]], x.share, self._servers_for[x.share_of])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            memory_part = np.nan_to_num(c.memory_bytes / on.memory_bytes[c.pool], posinf=1.0)
+        for part in (memory_part, 1.0 / np.maximum(on.slots[c.pool], 1)):
+            rows = add_rows(count, upper=0.0)
+            put(rows, x.servers, -1.0)
+            for columns, of, weight in replicas:
+                put(rows[c.pool[of]], columns, (part * weight)[of])
+        nodes = add_rows(count, upper=0.0)
+        put(nodes, x.servers, 1.0)
+        put(nodes, x.nodes, -on.per_node.astype(float))
+        self._add_awake()
+        self._add_one_a_server(replicas)
+
+    def _add_awake(self) -> None:
+        x, on = self.columns, self.problem.on
+        share_column = np.full(len(self.problem.candidates.model), -1, np.int64)
+        share_column[x.share_of] = x.share
+        self.awake: list[tuple[int, int, float]] = []
+        below: dict[int, int] = {}
+        for pool, step, candidates in self._levels:
+            column = self._programme.add_columns(np.array([step * self._watt_cost[pool]]), float(on.most[pool]), whole=True)
+            need = self._programme.add_rows(2, upper=0.0)
+            self._programme.put(np.full(len(candidates), need[0]), share_column[candidates], self._servers_for[candidates])
+            self._programme.put(need[:1], column, -1.0)
+            self._programme.put(need[1:], column, 1.0)
+            self._programme.put(need[1:], np.array([below.get(pool, int(x.servers[pool]))]), -1.0)
+            below[pool] = int(column[0])
+            self.awake.append((pool, int(column[0]), step))
+
+    def _add_one_a_server(self, replicas: tuple[tuple[Ints, Ints, Floats], ...]) -> None:
+        """A model that needs several replicas needs as many servers of the pools that hold them."""
+        problem, c, x = self.problem, self.problem.candidates, self.columns
+        several = np.minimum(problem.lowest, problem.highest) > 1
+        pools = len(problem.pools)
+        places = np.unique(c.model[x.held_of] * pools + c.pool[x.held_of])
+        places = places[several[places // pools]] if pools else places
+        if not len(places):
+            return
+        rows = self._programme.add_rows(len(places), upper=0.0)
+        self._programme.put(rows, x.servers[places % pools], -1.0)
+        for columns, of, weight in replicas:
+            place = c.model[of] * pools + c.pool[of]
+            at = np.minimum(np.searchsorted(places, place), len(places) - 1)
+            mine = places[at] == place
+            self._programme.put(rows[at[mine]], columns[mine], weight[of[mine]])
+
+    def _add_limits(self, limits: tuple[Limit, ...]) -> None:
+        """Watts of each scope that can be held at all."""
+        c, x, on = self.problem.candidates, self.columns, self.problem.on
+        watts = on.pue[c.pool] * self._watts
+        slope = on.pue[c.pool] * c.slope_watts * self._busy
+        for limit in limits:
+            if limit.hopeless:
+                continue
+            row = self._programme.add_rows(1, upper=limit.watts - limit.constant)
+            mine = limit.candidates[x.share_of]
+            drawn = (watts if limit.whole_pools else slope)[x.share_of[mine]]
+            self._programme.put(np.full(int(mine.sum()), row[0]), x.share[mine], drawn)
+            if not limit.whole_pools:
+                continue
+            scope = np.flatnonzero(limit.pools)
+            at = np.full(len(scope), row[0])
+            self._programme.put(at, x.servers[scope], on.server_watts[scope])
+            self._programme.put(at, x.nodes[scope], on.node_watts[scope])
+            awake = [(column, step * on.pue[pool]) for pool, column, step in self.awake if limit.pools[pool]]
+            steps = np.array([step for _, step in awake])
+            self._programme.put(np.full(len(awake), row[0]), np.array([column for column, _ in awake], np.int64), steps)
+
+    def _add_tiers(self, effort: Effort) -> list[_Tier]:
+        """Rows that can hold the shortfall of each tier: replicas first, then work."""
+        problem, x = self.problem, self.columns
+        tiers: list[_Tier] = []
+        for group in _groups(problem, effort):
+            models = np.isin(problem.tier, group)
+            of_missing, of_unserved = models[x.missing_of], models[x.unserved_of]
+            work = problem.demand[x.unserved_of[of_unserved]]
+            scale = float(work.max(initial=1e-300))
+            for columns, weights, unit in (
+                (x.missing[of_missing], np.ones(int(of_missing.sum())), 1.0),
+                (x.unserved[of_unserved], work / scale, scale),
+            ):
+                row = self._programme.add_rows(1)
+                self._programme.put(np.full(len(columns), row[0]), columns, weights)
+                tiers.append(_Tier(int(row[0]), columns, weights, unit, models))
+        return tiers
+
+    def cost_of_running(self) -> Floats:
+        """The programme's costs without those of shortfall."""
+        cost = self._priced.copy()
+        cost[self.columns.unserved] = cost[self.columns.missing] = 0.0
+        return cost
+
+    def read(self, answer: Answer, bound: float, *, none_short: bool) -> PoolLevel:
+        """The answer by candidates and pools."""
+        share, held = (np.zeros(len(self.problem.candidates.model)) for _ in range(2))
+        x = self.columns
+        share[x.share_of] = np.clip(answer.values[x.share], 0.0, 1.0)
+        held[x.held_of] = np.maximum(answer.values[x.held], 0.0)
+        return PoolLevel(share, held, answer.values[x.servers], bound, none_short)
+
+    def lacks(self, answer: Answer) -> bool:
+        """Whether something is short in the answer."""
+        x = self.columns
+        return bool((answer.values[x.unserved] > _NONE).any() or (answer.values[x.missing] > _NONE).any())
+
+
+def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
+    """The pool-level optimum, with its bound; None when the solver has no answer in its time."""
+    model = _Model(problem, limits, effort, lenient=False)
+    relaxed = model.solver.relaxed()
+    if relaxed is None:
+        return None
+    if model.lacks(relaxed):
+        return _solve_short(problem, limits, effort)
+    for column in (*model.columns.unserved.tolist(), *model.columns.missing.tolist()):
+        model.solver.set_column(column, 0.0, 0.0)
+    return _in_whole(model, relaxed, effort, none_short=True)
+
+
+def _in_whole(model: _Model, relaxed: Answer, effort: Effort, *, none_short: bool) -> PoolLevel:
+    solved = relaxed
+    bound = relaxed.bound
+    if effort.mip_nodes and len(model.solver.cost) <= effort.mip_columns:
+        whole = model.solver.in_whole(effort.mip_nodes, gap=1e-4)
+        if whole is not None:
+            solved, bound = whole, max(bound, whole.bound)
+    return model.read(solved, bound, none_short=none_short)
+
+
+def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
+    """The same where not everything can be served: least shortfall first, priority by priority from the highest."""
+    model = _Model(problem, limits, effort, lenient=True)
+    solver = model.solver
+    for tier in model.tiers:
+        worth = np.zeros(len(solver.cost))
+        worth[tier.columns] = tier.weights
+        solver.set_cost(worth)
+        best = solver.relaxed()
+        if best is None:
+            return None
+        solver.set_row(tier.row, -INFINITY, max(0.0, best.cost) * (1 + 1e-9) + 1e-7)
+    solver.set_cost(model.cost_of_running())
+    relaxed = solver.relaxed()
+    return None if relaxed is None else model.read(relaxed, relaxed.bound, none_short=False)
+
+
+def bound_in_watts(
+    problem: Problem, limits: tuple[Limit, ...], effort: Effort, missing: Floats, unserved: Floats
+) -> float | None:
+    """Watts, those that are drawn anyway left out, that no plan is below that lacks no more than this in any tier."""
+    model = _Model(problem, limits, effort, lenient=True, watts=True)
+    for number, tier in enumerate(model.tiers):
+        lacking = float((missing if number % 2 == 0 else unserved)[tier.models].sum()) / tier.unit
+        model.solver.set_row(tier.row, -INFINITY, lacking * (1 + 1e-9) + 1e-9)
+    model.solver.set_cost(model.cost_of_running())
+    relaxed = model.solver.relaxed()
+    return None if relaxed is None else relaxed.bound
+
+
+def _groups(problem: Problem, effort: Effort) -> list[Ints]:
+    """Tiers to be settled one after the other; the lowest ones together where there are very many."""
+    tiers = np.unique(problem.tier)
+    settled = [tiers[k : k + 1] for k in range(min(len(tiers), effort.tiers))]
+    return [*settled, tiers[effort.tiers :]] if len(tiers) > effort.tiers else settled

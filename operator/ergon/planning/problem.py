@@ -1,0 +1,294 @@
+"""The fleet as arrays: what may stand where, at what cost. Made once a plan; everything after it reads only this.
+
+Models and pools are in the order of their names, so that the order of the snapshot's parts means nothing.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from ergon.fleet.types import Fleet, Model, ModelKey, Pool, ServerKey, Variant
+from ergon.planning.arrays import Bools, Floats, Ints
+from ergon.planning.candidates import ORDER, judge_all
+from ergon.planning.effort import Weights
+from ergon.planning.points import best_points
+
+HUNG_ENOUGH = 2
+"""Servers on which a revision's load may hang: each hang costs one of Triton's load threads, and a third would tell no more."""
+
+MANY = 2**31
+"""Stands for no limit on a count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """What planning reads of the pools, one entry a pool.
+
+    `ordinals`: of each pool the ordinals that can be had. `least`, `most`: how many of those are on at least and at most.
+    `server_cost`, `node_cost`: J of one server or node that is on (0 where it is on anyway); `watt_cost`: J of a watt at the
+    accelerators, power usage effectiveness counted.
+    """
+
+    ordinals: tuple[tuple[int, ...], ...]
+    least: Ints
+    most: Ints
+    memory_bytes: Floats
+    slots: Ints
+    per_node: Ints
+    server_watts: Floats
+    node_watts: Floats
+    server_cost: Floats
+    node_cost: Floats
+    watt_cost: Floats
+    pue: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """(model, variant, pool) that may hold replicas, in the order of models, variants and pools.
+
+    `mu`: work per second of a whole server, 0 where unknown. `rho`: busy share limit. `cost`: J of a unit of busy share.
+    `awake_cost`: J of the server being awake for it. `useful`: no other of the same model and pool is better in everything.
+    `standing_only`: not to be loaded anywhere anew.
+    """
+
+    model: Ints
+    variant: Ints
+    pool: Ints
+    point: Ints
+    mu: Floats
+    rho: Floats
+    slope_watts: Floats
+    awake_watts: Floats
+    memory_bytes: Floats
+    cost: Floats
+    awake_cost: Floats
+    useful: Bools
+    standing_only: Bools
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """A fleet, ready to be planned.
+
+    `demand` is what could be served at all were the model alone; `excess` the rest. `lowest`, `highest`: replicas.
+    `tier`: 0 for the highest priority. `first`: candidates of model m are first[m] to first[m + 1] - 1. `refused`: by candidate
+    the ordinals that must not be used. `standing`: (candidate, ordinal) of the current replicas that may stay.
+    """
+
+    fleet: Fleet
+    weights: Weights
+    models: tuple[Model, ...]
+    pools: tuple[Pool, ...]
+    variants: tuple[Variant, ...]
+    model_of_variant: Ints
+    reason: Ints
+    on: Pools
+    candidates: Candidates
+    first: Ints
+    demand: Floats
+    excess: Floats
+    lowest: Ints
+    highest: Ints
+    tier: Ints
+    refused: dict[int, frozenset[int]]
+    standing: tuple[tuple[int, int], ...]
+    notes: tuple[str, ...]
+
+
+def build_problem(fleet: Fleet, weights: Weights) -> Problem:
+    """Judge all candidates, choose their operating points and put everything into arrays."""
+    models = tuple(sorted(fleet.models, key=lambda model: model.key))
+    pools = tuple(sorted(fleet.pools, key=lambda pool: pool.name))
+    variants = tuple(variant for model in models for variant in model.variants)
+    model_of = np.repeat(np.arange(len(models)), [len(model.variants) for model in models])
+    slo = np.array([math.inf if m.slo_latency_seconds is None else m.slo_latency_seconds for m in models])
+    best = best_points(variants, slo[model_of] if len(models) else slo, pools)
+    reason = judge_all(fleet, models, model_of, variants, pools, best)
+
+    on = _pools(pools, weights)
+    v, p = np.nonzero(reason == len(ORDER))
+    standing_only, gone, refused = _refusals(fleet, variants, model_of, models, pools, v, p)
+    v, p, standing_only = v[~gone], p[~gone], standing_only[~gone]
+    refused = {int(new): refused[int(old)] for new, old in enumerate(np.flatnonzero(~gone)) if int(old) in refused}
+    cost = on.watt_cost[p] * best.slope_watts[v, p]
+    awake_cost = on.watt_cost[p] * best.awake_watts[v, p]
+    candidates = Candidates(
+        model=model_of[v],
+        variant=v,
+        pool=p,
+        point=best.index[v, p],
+        mu=best.mu[v, p],
+        rho=best.rho[v, p],
+        slope_watts=best.slope_watts[v, p],
+        awake_watts=best.awake_watts[v, p],
+        memory_bytes=best.memory_bytes[v, p],
+        cost=cost,
+        awake_cost=awake_cost,
+        useful=np.ones(len(v), np.bool_),
+        standing_only=standing_only,
+    )
+    _drop_dominated(candidates, refused)
+    first = np.searchsorted(candidates.model, np.arange(len(models) + 1))
+    lowest, highest = _replica_bounds(models)
+    demand, excess, notes = _demand(fleet, models, candidates, on, highest)
+    return Problem(
+        fleet=fleet,
+        weights=weights,
+        models=models,
+        pools=pools,
+        variants=variants,
+        model_of_variant=model_of,
+        reason=reason,
+        on=on,
+        candidates=candidates,
+        first=first,
+        demand=demand,
+        excess=excess,
+        lowest=lowest,
+        highest=highest,
+        tier=_tiers(models, pools, candidates),
+        refused=refused,
+        standing=_standing(fleet, models, pools, variants, candidates, on, refused),
+        notes=notes,
+    )
+
+
+def _pools(pools: tuple[Pool, ...], weights: Weights) -> Pools:
+    ordinals = tuple(
+        () if pool.deleting else tuple(n for n in range(pool.servers_max) if n not in pool.unavailable) for pool in pools
+    )
+    scale_in = np.array([pool.scale_in for pool in pools], np.bool_)
+    pue = np.array([pool.pue for pool in pools], float)
+    per_watt = np.array([weights.energy + weights.grams * pool.grams_per_kilowatt_hour / 1000 for pool in pools])
+    idle = np.where(scale_in, [pool.idle_watts for pool in pools], 0.0) * pue
+    host = np.where(scale_in, [pool.host_watts for pool in pools], 0.0) * pue
+    return Pools(
+        ordinals=ordinals,
+        least=np.array([sum(n < pool.servers_min for n in mine) for pool, mine in zip(pools, ordinals, strict=True)], np.int64),
+        most=np.array([len(mine) for mine in ordinals], np.int64),
+        memory_bytes=np.array([float(pool.memory_bytes) for pool in pools]),
+        slots=np.array([MANY if pool.max_models is None else pool.max_models for pool in pools], np.int64),
+        per_node=np.array([pool.servers_per_node for pool in pools], np.int64),
+        server_watts=idle,
+        node_watts=host,
+        server_cost=idle * per_watt + weights.price * np.array([pool.price_per_server_hour for pool in pools], float),
+        node_cost=host * per_watt,
+        watt_cost=pue * per_watt,
+        pue=pue,
+    )
+
+
+def _refusals(
+    fleet: Fleet,
+    variants: tuple[Variant, ...],
+    model_of: Ints,
+    models: tuple[Model, ...],
+    pools: tuple[Pool, ...],
+    v: Ints,
+    p: Ints,
+) -> tuple[Bools, Bools, dict[int, frozenset[int]]]:
+    """What must not be loaded again: candidates that may only stay, those that are none any more, and single servers."""
+    standing_only, gone = np.zeros(len(v), np.bool_), np.zeros(len(v), np.bool_)
+    if not fleet.refused:
+        return standing_only, gone, {}
+    hung: Counter[tuple[ModelKey, str]] = Counter((key, revision) for key, revision, _ in fleet.refused)
+    by_pool: dict[tuple[ModelKey, str, str], set[int]] = {}
+    for key, revision, server in fleet.refused:
+        by_pool.setdefault((key, revision, server.pool), set()).add(server.ordinal)
+    stands = {(replica.model, replica.variant, replica.server.pool) for replica in fleet.current}
+    refused: dict[int, frozenset[int]] = {}
+    for number, (variant_number, pool_number) in enumerate(zip(v.tolist(), p.tolist(), strict=True)):
+        key, variant, pool = models[model_of[variant_number]].key, variants[variant_number], pools[pool_number]
+        if hung[key, variant.load_revision] >= HUNG_ENOUGH:
+            standing_only[number] = True
+            gone[number] = (key, variant.name, pool.name) not in stands
+        ordinals = by_pool.get((key, variant.load_revision, pool.name))
+        if ordinals is not None:
+            refused[number] = frozenset(ordinals)
+    return standing_only, gone, refused
+
+
+def _drop_dominated(candidates: Candidates, refused: dict[int, frozenset[int]]) -> None:
+    """Clear `useful` where another variant of the same model on the same pool is at least as good in everything."""
+    order = np.lexsort((candidates.variant, candidates.pool, candidates.model))
+    model, pool = candidates.model[order], candidates.pool[order]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        energy = np.where(candidates.mu > 0, candidates.cost / candidates.mu, np.inf)[order]
+    worth = [energy, -candidates.mu[order], -candidates.rho[order], candidates.memory_bytes[order], candidates.awake_cost[order]]
+    partly = candidates.standing_only.copy()
+    partly[list(refused)] = True
+    partly = partly[order]
+    for distance in range(1, len(order)):
+        same = (model[:-distance] == model[distance:]) & (pool[:-distance] == pool[distance:])
+        if not same.any():
+            return
+        left = np.flatnonzero(same)
+        right = left + distance
+        for better, worse in ((left, right), (right, left)):
+            beats = ~partly[better] & np.all([w[better] <= w[worse] for w in worth], axis=0) & candidates.useful[order[better]]
+            candidates.useful[order[worse[beats]]] = False
+
+
+def _replica_bounds(models: tuple[Model, ...]) -> tuple[Ints, Ints]:
+    lowest = [m.min_replicas if m.fixed_replicas is None else m.fixed_replicas for m in models]
+    limits = [m.max_replicas if m.fixed_replicas is None else m.fixed_replicas for m in models]
+    highest = [MANY if limit is None else max(0, limit) for limit in limits]
+    return np.maximum(np.array(lowest, np.int64), 0), np.array(highest, np.int64)
+
+
+def _demand(
+    fleet: Fleet, models: tuple[Model, ...], candidates: Candidates, on: Pools, highest: Ints
+) -> tuple[Floats, Floats, tuple[str, ...]]:
+    asked = np.array([float(fleet.demand.get(model.key, 0.0)) for model in models])
+    bad = ~np.isfinite(asked) | (asked < 0)
+    notes = tuple(
+        f"demand of {models[m].key} is {asked[m]:g}: it is counted as 0, demand is a finite number of work per second from 0 up"
+        for m in np.flatnonzero(bad)
+    )
+    asked[bad] = 0.0
+    most = np.zeros((len(models), len(on.most)))
+    np.maximum.at(most, (candidates.model, candidates.pool), candidates.mu * candidates.rho)
+    alone = np.minimum((most * on.most).sum(axis=1), most.max(axis=1, initial=0) * np.minimum(highest, MANY))
+    demand = np.minimum(asked, alone)
+    return demand, asked - demand, notes
+
+
+def _tiers(models: tuple[Model, ...], pools: tuple[Pool, ...], candidates: Candidates) -> Ints:
+    """The rank of each model's priority, which the pools it may be on cap; 0 is the highest."""
+    cap = np.full(len(models), -1, np.int64)
+    np.maximum.at(cap, candidates.model, np.array([pool.max_priority for pool in pools], np.int64)[candidates.pool])
+    priority = np.array([model.priority for model in models], np.int64)
+    priority = np.where(cap >= 0, np.minimum(priority, cap), priority)
+    _, rank = np.unique(-priority, return_inverse=True)
+    return rank.astype(np.int64)
+
+
+def _standing(
+    fleet: Fleet,
+    models: tuple[Model, ...],
+    pools: tuple[Pool, ...],
+    variants: tuple[Variant, ...],
+    candidates: Candidates,
+    on: Pools,
+    refused: dict[int, frozenset[int]],
+) -> tuple[tuple[int, int], ...]:
+    if not fleet.current:
+        return ()
+    number = {
+        (models[m].key, variants[v].name, pools[p].name): c
+        for c, (m, v, p) in enumerate(
+            zip(candidates.model.tolist(), candidates.variant.tolist(), candidates.pool.tolist(), strict=True)
+        )
+    }
+    available = {pool.name: frozenset(mine) for pool, mine in zip(pools, on.ordinals, strict=True)}
+    standing: dict[tuple[ModelKey, ServerKey], tuple[int, int]] = {}
+    for replica in sorted(set(fleet.current), key=lambda r: (r.model, r.server, r.variant)):
+        c = number.get((replica.model, replica.variant, replica.server.pool))
+        if c is None or replica.server.ordinal not in available[replica.server.pool]:
+            continue
+        if replica.server.ordinal not in refused.get(c, ()):
+            standing.setdefault((replica.model, replica.server), (c, replica.server.ordinal))
+    return tuple(standing.values())

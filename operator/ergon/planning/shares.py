@@ -1,0 +1,101 @@
+"""How much each of the standing replicas serves: a linear programme over replicas that stay where they are."""
+
+import numpy as np
+
+from ergon.planning.arrays import Floats, Ints
+from ergon.planning.effort import Effort
+from ergon.planning.linear import Programme
+from ergon.planning.servers import ROUNDING, Servers
+
+_SLACK = 1 + 2e-10
+"""A plan that fills a server to the last bit must be found to be possible again."""
+
+
+def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = False) -> bool:
+    """Serve as much as the replicas can, for the least J; whether the solver had an answer.
+
+    A server is filled up to the least rho of its replicas of models with demand. With `only_busy_places`, replicas that carry
+    nothing now are left so, and stand in nobody's way.
+    """
+    problem, table = servers.problem, servers.table
+    models, candidates, places = _replicas(servers, only_busy_places)
+    if not len(models):
+        return True
+    mu, rho = problem.candidates.mu[candidates], problem.candidates.rho[candidates]
+    limit = np.full(len(servers.load), np.inf)
+    np.minimum.at(limit, places, rho)
+
+    programme = Programme()
+    demand = problem.demand[models]
+    cost = problem.candidates.cost[candidates]
+    share = programme.add_columns(cost, rho * _SLACK)
+    asked = np.unique(models)
+    dear = 10 * (float(cost.max(initial=1.0)) + 1.0) * (1 + problem.tier.max() - problem.tier[asked])
+    unserved = programme.add_columns(dear * _largest(asked, models, demand / mu), 1.0)
+    row = programme.add_rows(len(asked), 1.0, 1.0)
+    programme.put(row[np.searchsorted(asked, models)], share, mu / demand)
+    programme.put(row, unserved, 1.0)
+    used = np.unique(places)
+    full = programme.add_rows(len(used), upper=limit[used] * _SLACK)
+    programme.put(full[np.searchsorted(used, places)], share, 1.0)
+    _add_limits(servers, programme, candidates, places, share)
+    answer = programme.solver(effort.solver_seconds, tolerance=1e-10).relaxed()
+    if answer is None:
+        return False
+    values = np.minimum(answer.values[share], rho)
+    for m, s, u in zip(models.tolist(), places.tolist(), values.tolist(), strict=True):
+        now = u if u > 1e-9 else 0.0
+        if now != servers.share[m][s]:
+            servers.change(m, s, now)
+    for m in asked.tolist():
+        _round_off(servers, m, table.demand[m])
+    return True
+
+
+def _replicas(servers: Servers, only_busy_places: bool) -> tuple[Ints, Ints, Ints]:
+    table = servers.table
+    found = [
+        (m, c, s)
+        for m, homes in enumerate(servers.homes)
+        if table.demand[m] > 0
+        for s, c in sorted(homes.items())
+        if table.mu[c] > 0 and (not only_busy_places or servers.share[m][s] > 0)
+    ]
+    rows = np.array(found, np.int64).reshape(len(found), 3)
+    return rows[:, 0], rows[:, 1], rows[:, 2]
+
+
+def _largest(asked: Ints, models: Ints, values: Floats) -> Floats:
+    largest = np.zeros(len(asked))
+    np.maximum.at(largest, np.searchsorted(asked, models), values)
+    return largest
+
+
+def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places: Ints, share: Ints) -> None:
+    """What executes in scope, with every server of it that may be awake taken as awake."""
+    problem, c = servers.problem, servers.problem.candidates
+    for limit in servers.limits:
+        if limit.hopeless:
+            continue
+        mine = limit.candidates[candidates]
+        fixed = limit.constant
+        if limit.whole_pools:
+            scope = np.flatnonzero(limit.pools).tolist()
+            fixed += sum(servers.watts_of_count(p, servers.occupied[p]) for p in scope)
+            awake = np.zeros(len(servers.load))
+            np.maximum.at(awake, places[mine], problem.on.pue[c.pool[candidates[mine]]] * c.awake_watts[candidates[mine]])
+            fixed += float(awake.sum())
+        row = programme.add_rows(1, upper=max(0.0, limit.watts - fixed))
+        slope = problem.on.pue[c.pool[candidates]] * c.slope_watts[candidates]
+        programme.put(np.full(int(mine.sum()), row[0]), share[mine], slope[mine])
+
+
+def _round_off(servers: Servers, m: int, demand: float) -> None:
+    """Let the replicas serve exactly the demand where they miss it, or pass it, by rounding only."""
+    served = servers.served(m)
+    if served <= 0 or served == demand or abs(served - demand) > 1e-8 * demand:
+        return
+    for s, u in list(servers.share[m].items()):
+        rounded = u * demand / served
+        if u > ROUNDING and servers.load[s] + rounded - u <= servers.limit[s] * _SLACK:
+            servers.change(m, s, rounded)

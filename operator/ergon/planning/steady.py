@@ -1,0 +1,128 @@
+"""What stands, stays: the current plan mended with the fewest moves, and whether another plan earns its moves."""
+
+from dataclasses import dataclass
+
+from ergon.planning.bound import shortfall
+from ergon.planning.effort import Effort
+from ergon.planning.limits import Limit
+from ergon.planning.placing import Placer
+from ergon.planning.power import Figures, figures
+from ergon.planning.problem import Problem
+from ergon.planning.servers import Servers, lacking_work
+from ergon.planning.shares import share_out
+
+LEAST_SAVING = 0.03
+"""Of J: a plan that saves less is not worth moving for."""
+
+EXPECTED_STAY_SECONDS = 3600.0
+PAYS_BACK = 1.5
+"""A move must save so many times what it costs, in the time that the demand is expected to stay."""
+
+LOAD_SECONDS = 20.0
+"""How long a load takes where nothing is known of it."""
+
+
+def mend(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Servers:
+    """The current replicas where they may stay, and the least that must be added or taken away."""
+    servers = Servers.empty(problem, limits)
+    _keep(servers)
+    share_out(servers, effort)
+    placer = Placer(servers)
+    short = _lacking(servers)
+    for m in short:
+        placer.place_all(m)
+    if short and _lacking(servers):
+        _drop_idle(servers)
+        for m in _lacking(servers):
+            placer.place_all(m)
+    return servers
+
+
+def _keep(servers: Servers) -> None:
+    """Put the standing replicas where they stand, the more important first; those that nobody asks for are left."""
+    problem, table = servers.problem, servers.table
+    c = problem.candidates
+    order = sorted(problem.standing, key=lambda replica: (problem.tier[c.model[replica[0]]], replica))
+    for number, ordinal in order:
+        m, s = table.model[number], servers.number(table.pool[number], ordinal)
+        wanted = table.highest[m] if table.demand[m] > 0 else table.lowest[m]
+        fits = table.memory[number] <= servers.free_bytes[s] and servers.free_slots[s] >= 1
+        if fits and len(servers.homes[m]) < wanted and servers.spare(number, s, 0.0) >= 0 and not _closed(servers, number):
+            servers.put(number, s, 0.0)
+
+
+def _closed(servers: Servers, c: int) -> bool:
+    return any(limit.hopeless and limit.pools[servers.table.pool[c]] for limit in servers.limits)
+
+
+def _lacking(servers: Servers) -> list[int]:
+    """Models that lack work or replicas, the most important and then the largest first."""
+    table, tier = servers.table, servers.problem.tier
+    found = [m for m in range(len(servers.homes)) if lacking_work(servers, m) > 0 or len(servers.homes[m]) < table.lowest[m]]
+    return sorted(found, key=lambda m: (tier[m], -lacking_work(servers, m), m))
+
+
+def _drop_idle(servers: Servers) -> None:
+    """Take away replicas that serve nothing and are more than the least."""
+    for m, homes in enumerate(servers.homes):
+        for s in sorted(homes, reverse=True):
+            if servers.share[m][s] <= 0 and len(homes) > servers.table.lowest[m]:
+                servers.take(m, s)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What turning one plan into another takes: replicas to load and to unload, and the joules of it."""
+
+    loads: int
+    unloads: int
+    joules: float
+
+
+def change(servers: Servers, now: Figures, then: Figures) -> Change:
+    """From the current replicas to these."""
+    problem, table = servers.problem, servers.table
+    before = {(c, servers.number(table.pool[c], ordinal)) for c, ordinal in problem.standing}
+    after = {(c, s) for homes in servers.homes for s, c in homes.items()}
+    loads = sorted(after - before)
+    joules = sum(_load_watts(problem, table.pool[c]) for c, _ in loads) * LOAD_SECONDS
+    both = 0.0
+    for p in range(len(problem.pools)):
+        more = max(0, then.servers[p] - now.servers[p])
+        both += more * float(problem.on.server_watts[p] + problem.on.node_watts[p] / table.per_node[p])
+    return Change(len(loads), len(before - after), joules + both * LOAD_SECONDS)
+
+
+def _load_watts(problem: Problem, p: int) -> float:
+    pool = problem.pools[p]
+    return pool.pue * max(pool.idle_watts, pool.busy_watts or 0.0)
+
+
+def rank_of_shortfall(servers: Servers) -> list[tuple[float, float]]:
+    """By tier, from the highest priority: replicas missing, work unserved. Compare with `less_short`."""
+    missing, unserved = shortfall(servers)
+    tiers = servers.problem.tier
+    count = int(tiers.max(initial=-1)) + 1
+    return [(float(missing[tiers == t].sum()), float(unserved[tiers == t].sum())) for t in range(count)]
+
+
+def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> bool:
+    """Whether the first shortfall is truly less than the other, priority by priority."""
+    for mine, theirs in zip(one, other, strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            if abs(a - b) > 1e-6 * max(a, b):
+                return a < b
+    return False
+
+
+def earns_its_moves(better: Servers, mended: Servers) -> bool:
+    """Whether a plan is to replace the mended current one."""
+    if less_short(rank_of_shortfall(better), rank_of_shortfall(mended)):
+        return True
+    if less_short(rank_of_shortfall(mended), rank_of_shortfall(better)):
+        return False
+    then, now = figures(better), figures(mended)
+    if now.cost - then.cost < LEAST_SAVING * now.cost:
+        return False
+    cost = change(better, now, then).joules
+    return (now.watts - then.watts) * EXPECTED_STAY_SECONDS >= PAYS_BACK * cost or better.problem.weights.energy == 0
