@@ -5,6 +5,7 @@ import sys
 import typer
 
 from ergon import __version__
+from ergon.cli.plan import plan
 from ergon.cli.run import run
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 
 app.command()(run)
+app.command()(plan)
 
 
 def _mount() -> None:

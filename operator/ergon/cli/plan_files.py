@@ -19,7 +19,7 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 class Unreadable(Exception):
-    """A path or a text that cannot be read; the message is one line for a person."""
+    """A path, a text or a cluster that cannot be read; the message is one line for a person."""
 
 
 @dataclass
@@ -28,7 +28,6 @@ class FileReading:
 
     documents: list[Document] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    files: int = 0
 
 
 def read_paths(paths: list[str]) -> FileReading:
@@ -45,7 +44,6 @@ def read_paths(paths: list[str]) -> FileReading:
             if resolved in seen and name != STDIN:
                 continue
             seen.add(resolved)
-            reading.files += 1
             for item in documents_of(text, _shown(name)):
                 if isinstance(item, Problem):
                     reading.problems.append(item)

@@ -1,0 +1,154 @@
+"""A plan as rows a person reads: one a pool, one a model, those in trouble first. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica
+from ergon.planning import Alternative, Plan
+
+_REASONS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRow:
+    """A pool in a plan. `busy_share` and `memory_share` are means over the servers that are on."""
+
+    name: str
+    servers: int
+    servers_max: int
+    replicas: int
+    busy_share: float
+    memory_share: float
+    watts: float
+    price_per_hour: float
+    grams_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A model in a plan. `busy_share` is the mean over its replicas, `watts` what executing it adds.
+
+    `in_trouble`: demand or replicas are not served; `why` then says what and why.
+    """
+
+    model: str
+    places: str
+    variants: str
+    replicas: int
+    work_per_second: float
+    busy_share: float
+    watts: float
+    why: str
+    in_trouble: bool
+
+
+def pool_rows(fleet: Fleet, plan: Plan) -> list[PoolRow]:
+    """Every pool, by name."""
+    standing: dict[str, list[Replica]] = {}
+    for replicas in plan.placements.values():
+        for replica in replicas:
+            standing.setdefault(replica.server.pool, []).append(replica)
+    return [_pool_row(pool, plan, standing.get(pool.name, [])) for pool in sorted(fleet.pools, key=lambda pool: pool.name)]
+
+
+def _pool_row(pool: Pool, plan: Plan, replicas: list[Replica]) -> PoolRow:
+    servers = plan.servers.get(pool.name, 0)
+    loads = [plan.loads[replica] for replica in replicas if replica in plan.loads]
+    watts = plan.pool_watts.get(pool.name, 0.0)
+    return PoolRow(
+        name=pool.name,
+        servers=servers,
+        servers_max=pool.servers_max,
+        replicas=len(replicas),
+        busy_share=sum(load.busy_share for load in loads) / servers if servers else 0.0,
+        memory_share=sum(load.memory_bytes for load in loads) / (servers * pool.memory_bytes) if servers else 0.0,
+        watts=watts,
+        price_per_hour=_paid(pool, servers) * pool.price_per_server_hour,
+        grams_per_hour=watts / 1000 * pool.grams_per_kilowatt_hour,
+    )
+
+
+def _paid(pool: Pool, servers: int) -> int:
+    """Servers that cost: those that run, or all where they stay on anyway."""
+    return len(set(range(servers)) - pool.unavailable) if pool.scale_in else pool.servers_max
+
+
+def model_rows(fleet: Fleet, plan: Plan) -> list[ModelRow]:
+    """Every model: those in trouble first by priority, then those that draw most, then by name."""
+    rows = [(model, _model_row(fleet, plan, model)) for model in fleet.models]
+    rows.sort(key=lambda pair: (not pair[1].in_trouble, -pair[0].priority if pair[1].in_trouble else -pair[1].watts, pair[0].key))
+    return [row for _, row in rows]
+
+
+def _model_row(fleet: Fleet, plan: Plan, model: Model) -> ModelRow:
+    replicas = plan.placements.get(model.key, ())
+    loads = [plan.loads[replica] for replica in replicas if replica in plan.loads]
+    trouble = trouble_of(fleet, plan, model.key)
+    return ModelRow(
+        model=str(model.key),
+        places=places(replicas),
+        variants=", ".join(sorted({replica.variant for replica in replicas})),
+        replicas=len(replicas),
+        work_per_second=sum(load.work_per_second for load in loads),
+        busy_share=sum(load.busy_share for load in loads) / len(loads) if loads else 0.0,
+        watts=sum(load.watts for load in loads),
+        why=trouble or _why(plan.alternatives.get(model.key, ()), bool(replicas)),
+        in_trouble=bool(trouble),
+    )
+
+
+def trouble_of(fleet: Fleet, plan: Plan, key: ModelKey) -> str:
+    """What of a model cannot be served and why, in one sentence; empty where nothing is short."""
+    short = []
+    unserved = plan.unserved.get(key, 0.0)
+    if unserved > 0:
+        short.append(f"{number(unserved)} of {number(fleet.demand.get(key, 0.0))} work/s not served")
+    missing = plan.missing_replicas.get(key, 0)
+    if missing:
+        short.append(f"{missing} {'replica' if missing == 1 else 'replicas'} missing")
+    return f"{' and '.join(short)}: {_obstacles(plan.alternatives.get(key, ()))}" if short else ""
+
+
+def _obstacles(alternatives: Iterable[Alternative]) -> str:
+    """Why not elsewhere, the nearest misses first: what is said of a candidate tells more than that it never was one."""
+    reasons: dict[str, list[str]] = {}
+    for alternative in alternatives:
+        if alternative.verdict != "Chosen":
+            reasons.setdefault(str(alternative.reason), []).append(alternative.pool)
+    if not reasons:
+        return "the pools it is on have no more room" if any(True for _ in alternatives) else "there is no pool"
+    said = [f"{', '.join(sorted(set(pools)))} {reason}" for reason, pools in reasons.items()]
+    more = f" and {len(said) - _REASONS_SHOWN} more reasons" if len(said) > _REASONS_SHOWN else ""
+    return "; ".join(said[:_REASONS_SHOWN]) + more
+
+
+def _why(alternatives: Iterable[Alternative], placed: bool) -> str:
+    chosen = [alternative for alternative in alternatives if alternative.verdict == "Chosen"]
+    if not placed:
+        return "no demand, and minReplicas is 0"
+    return "; ".join(f"{alternative.pool}: {alternative.reason}, {alternative.message}" for alternative in chosen)
+
+
+def places(replicas: Iterable[Replica]) -> str:
+    """Pools and ordinals in short: `l4 0-2,5; xeon 0`."""
+    ordinals: dict[str, list[int]] = {}
+    for replica in replicas:
+        ordinals.setdefault(replica.server.pool, []).append(replica.server.ordinal)
+    return "; ".join(f"{pool} {_ranges(sorted(ordinals[pool]))}" for pool in sorted(ordinals))
+
+
+def _ranges(ordinals: list[int]) -> str:
+    runs: list[list[int]] = []
+    for ordinal in ordinals:
+        if runs and ordinal == runs[-1][1] + 1:
+            runs[-1][1] = ordinal
+        else:
+            runs.append([ordinal, ordinal])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def number(value: float) -> str:
+    """A figure with three significant digits, thousands apart: `0.0123`, `12.3`, `1,234`."""
+    if value != 0 and abs(value) < 100:
+        return f"{value:.3g}"
+    return f"{value:,.0f}"

@@ -1,0 +1,74 @@
+"""`kubectl ergon plan`: the fleet of the cluster that runs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ergon.kube.client import KubeClient
+from tests.cli.plan_world import Object, demand, model, pool
+from tests.kube.cluster import Cluster, connected, install_kinds, new_namespace
+
+pytestmark = pytest.mark.cluster
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+async def kube(cluster: Cluster) -> AsyncIterator[KubeClient]:
+    """A client with the cluster's admin account, and Ergon's kinds installed."""
+    async for client in connected(cluster):
+        await install_kinds(client)
+        yield client
+
+
+@pytest.fixture
+async def namespace(kube: KubeClient) -> AsyncIterator[str]:
+    """A namespace of the test's own."""
+    async for name in new_namespace(kube):
+        yield name
+
+
+def kubectl_plan(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`kubectl ergon plan`: kubectl finds the plugin beside this Python."""
+    kubectl = shutil.which("kubectl") or str(BIN / "kubectl")
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "KUBECONFIG": str(cluster.kubeconfig)}
+    command = [kubectl, "ergon", "plan", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+async def test_the_cluster_is_planned_as_it_stands(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path) -> None:
+    name = f"p-{uuid.uuid4().hex[:8]}"
+    only_here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    # No server may run, so that an operator in the cluster has nothing to do for it; the plan then says what is short.
+    made: Object = pool(name, servers={"max": 0}, namespaces=only_here)
+    await kube.create(made)
+    try:
+        await kube.create(model("asleep", namespace, autoscaling={"minReplicas": 0}))
+        done = kubectl_plan(cluster, "-o", "json")
+        assert done.returncode == 3, done.stderr
+        plan = json.loads(done.stdout)
+        assert plan["servers"][name] == 0
+        alternatives = {item["pool"]: item for item in plan["models"][f"{namespace}/asleep"]["alternatives"]}
+        assert alternatives[name]["reason"] == "NoRoom"
+        assert plan["missingReplicas"][f"{namespace}/asleep"] == 1  # nothing could wake it
+        table = kubectl_plan(cluster, "--explain", f"{namespace}/asleep")
+        assert "1 replica missing: " in table.stdout
+        wrong = demand(tmp_path / "demand.yaml", nobody=1)
+        assert "there is no such model" in kubectl_plan(cluster, "--demand", wrong).stderr
+    finally:
+        await kube.patch_merge("ergon.dev/v1alpha1", "AcceleratorPool", name, None, {"metadata": {"finalizers": None}})
+        await kube.delete("ergon.dev/v1alpha1", "AcceleratorPool", name)
+
+
+async def test_files_are_planned_without_asking_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [pool(), model()]}))
+    done = kubectl_plan(cluster, "-f", str(path), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    assert list(json.loads(done.stdout)["models"]) == ["team-a/ner"]
