@@ -6,7 +6,7 @@ CLUSTER ?= local
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format types contracts crds manifests test test-pure test-cluster demo demo-down bench lock clean
+.PHONY: help install lint format types contracts crds manifests tables test test-pure test-cluster demo demo-down bench lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ crds: install ## Write crds/ and the chart's copy from the pydantic models
 
 manifests: install ## Render manifests/ from the chart
 	@scripts/render-manifests
+
+tables: install ## Write the tables that the READMEs show anew, as ergon plan prints them
+	@python scripts/consoles.py README.md examples/seed-fleet/README.md
 
 test: lint test-pure test-cluster ## Run all checks and tests, on a local cluster of their own
 

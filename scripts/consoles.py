@@ -41,7 +41,7 @@ def main() -> None:
     stale = [path for path in paths if _stale(path)]
     for path in stale:
         if check:
-            sys.stderr.write(f"{path} shows what is printed no longer; run: scripts/consoles.py {path}\n")
+            sys.stderr.write(f"{path} shows what is printed no longer; run: make tables\n")
         else:
             path.write_text(_BLOCK.sub(lambda found: f"```console\n$ {found[1]}\n{_run(found[1])}```", path.read_text()))
     if check and stale:
