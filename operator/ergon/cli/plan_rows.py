@@ -92,9 +92,14 @@ def _model_row(fleet: Fleet, plan: Plan, model: Model) -> ModelRow:
         work_per_second=sum(load.work_per_second for load in loads),
         busy_share=sum(load.busy_share for load in loads) / len(loads) if loads else 0.0,
         watts=sum(load.watts for load in loads),
-        why=trouble or _why(plan.alternatives.get(model.key, ()), bool(replicas)),
+        why="; ".join([trouble or _why(plan.alternatives.get(model.key, ()), bool(replicas)), *_assumed(plan, replicas)]),
         in_trouble=bool(trouble),
     )
+
+
+def _assumed(plan: Plan, replicas: Iterable[Replica]) -> list[str]:
+    pools = sorted({r.server.pool for r in replicas if r in plan.loads and plan.loads[r].provenance == "assumed"})
+    return [f"energy assumed: no operating point for {', '.join(pools)}"] if pools else []
 
 
 def trouble_of(fleet: Fleet, plan: Plan, key: ModelKey) -> str:
