@@ -174,8 +174,16 @@ REFUSED: dict[str, Refused] = {
     "model-priority": Refused(changed(MODEL, ("spec.priority", 1001)), "spec.priority", "spec.priority"),
     "model-replicas": Refused(changed(MODEL, ("spec.replicas", -1)), "spec.replicas", "spec.replicas"),
     "model-latency-number": Refused(changed(MODEL, ("spec.slo.latency", 200)), "spec.slo.latency", "spec.slo.latency"),
-    "model-latency-unit": Refused(changed(MODEL, ("spec.slo.latency", "200")), "spec.slo.latency", "spec.slo.latency"),
-    "model-memory-unit": Refused(_variant("memory", "600MB"), "spec.variants[0].memory", "spec.variants[0].memory"),
+    "model-latency-unit": Refused(
+        changed(MODEL, ("spec.slo.latency", "200")),
+        'spec.slo.latency: Invalid value: "200": write a number with a unit such as 200ms',
+        "spec.slo.latency",
+    ),
+    "model-memory-unit": Refused(
+        _variant("memory", "600MB"),
+        'spec.variants[0].memory: Invalid value: "600MB": write a number with a unit such as 600Mi',
+        "spec.variants[0].memory",
+    ),
     "model-quality": Refused(_variant("quality", 91), "spec.variants[0].quality", "spec.variants[0].quality"),
     "model-accelerator-twice": Refused(
         _variant("accelerators", ["cpu", "cpu"]), "spec.variants[0].accelerators[1]", "spec.variants[0].accelerators"

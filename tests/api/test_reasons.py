@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "operator" / "ergon"
 KINDS = {
     "reconcile/status.py": MODEL_REASONS,
     "reconcile/pools.py": POOL_REASONS,
-    "engine/loop.py": BUDGET_REASONS,
+    "reconcile/budgets.py": BUDGET_REASONS,
 }
 
 

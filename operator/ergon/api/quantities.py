@@ -8,9 +8,11 @@ import re
 from decimal import Decimal
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?([eE][0-9]{1,2}|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+QUANTITY_WORDS = "write a number with a unit such as 600Mi, 2Gi or 500M (no space; MB and GB are no units)"
 LARGEST_QUANTITY = 2**63 - 1
 LONGEST_TEXT = 32
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+DURATION_WORDS = "write a number with a unit such as 200ms, 10s, 5m or 1h30m"
 
 _MULTIPLIERS = {
     "": Decimal(1),
@@ -36,7 +38,7 @@ def quantity_bytes(text: str | int) -> int:
     """The number of bytes a Kubernetes quantity stands for, rounded up. Raises ValueError naming the text."""
     text = str(text).strip()
     if len(text) > LONGEST_TEXT or not re.fullmatch(QUANTITY_PATTERN, text):
-        raise ValueError(f"{text[:LONGEST_TEXT]!r} is not a quantity; write a number with a unit such as 600Mi or 2Gi")
+        raise ValueError(f"{text[:LONGEST_TEXT]!r} is not a quantity; {QUANTITY_WORDS}")
     number = text.rstrip("imkKMGTPE")
     value = Decimal(number) * _MULTIPLIERS[text[len(number) :]]
     if value > LARGEST_QUANTITY:
@@ -47,7 +49,7 @@ def quantity_bytes(text: str | int) -> int:
 def duration_seconds(text: str) -> float:
     """The seconds in a duration such as `200ms`, `10m` or `1h30m`. Raises ValueError naming the text."""
     if len(text) > LONGEST_TEXT or not re.fullmatch(DURATION_PATTERN, text):
-        raise ValueError(f"{text[:LONGEST_TEXT]!r} is not a duration; write a number with a unit such as 200ms, 10s, 5m or 1h30m")
+        raise ValueError(f"{text[:LONGEST_TEXT]!r} is not a duration; {DURATION_WORDS}")
     return float(sum(Decimal(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text)))
 
 

@@ -46,7 +46,8 @@ def run(
     allow_private_addresses: Annotated[
         bool,
         typer.Option(
-            envvar="ERGON_ALLOW_PRIVATE_ADDRESSES", help="Allow model sources on loopback, link-local and private addresses."
+            envvar="ERGON_ALLOW_PRIVATE_ADDRESSES",
+            help="Allow model sources at loopback, link-local and API-server addresses too; 10.0.0.0/8 and the like always are.",
         ),
     ] = False,
     identity: Annotated[

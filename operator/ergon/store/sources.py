@@ -74,7 +74,8 @@ def parse_source(
 ) -> Source:
     """The source that `uri` and the decoded data of its Secret describe.
 
-    `allow_private_addresses` admits loopback, link-local and API-server addresses (the local cluster needs them).
+    `allow_private_addresses` admits loopback, link-local and API-server addresses (the local cluster needs them); private
+    ranges such as 10.0.0.0/8 are always admitted: stores in the cluster live there.
     Raises SourceInvalid and SourceNotAllowed, whose texts name the URI, the Secret's keys, never their values.
     """
 
