@@ -1,8 +1,12 @@
 """`ergon plan --diff`: what a change would move and cost."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.plan_world import demand, lines, model, planned, pool, run, with_variant, write
 
@@ -120,3 +124,31 @@ def test_the_base_may_be_a_dump_of_the_cluster(tmp_path: Path) -> None:
     found = planned(*both(tmp_path, [live], [pool("a"), pool("b"), model(), model("new")]))
     assert [load["model"] for load in found["diff"]["loads"]] == ["team-a/new"]
     assert found["servers"] == {"a": 0, "b": 1}
+
+
+@pytest.mark.parametrize(("replicas", "code"), [(1, 0), (9, 3)])
+def test_the_documented_workflow_does_what_it_says(tmp_path: Path, replicas: int, code: int) -> None:
+    """Its script is run as GitHub runs it; `docker` stands for the image, whose entry point is `ergon`."""
+    text = (Path(__file__).parents[2] / "docs" / "planning.md").read_text()
+    workflow = yaml.safe_load(text.split("# .github/workflows/plan.yaml")[1].split("```")[0])
+    script = workflow["jobs"]["plan"]["steps"][-1]["run"]
+    write(tmp_path / "base" / "fleet" / "f.yaml", pool(), model())
+    write(tmp_path / "change" / "fleet" / "f.yaml", pool(), model(), model("new", replicas=replicas))
+    demand(tmp_path / "change" / "demand.yaml", ner=1)
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    ergon = Path(sys.executable).with_name("ergon")
+    docker.write_text(f'#!/bin/bash\nwhile [[ $1 != ghcr.io/* ]]; do shift; done\nexec "{ergon}" "${{@:2}}"\n')
+    docker.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{docker.parent}:{os.environ['PATH']}",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+    }
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code, done.stderr
+    summary = (tmp_path / "summary").read_text()
+    assert summary.startswith("~~~\nAgainst the base:\n  load   team-a/new cpu on processors-0\n")
+    assert ("7 replicas missing" in summary) == (code == 3)
+    assert summary.endswith("~~~\n")

@@ -6,32 +6,16 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from ergon.kube.client import KubeClient
 from tests.cli.plan_world import Object, demand, model, pool
-from tests.kube.cluster import Cluster, connected, install_kinds, new_namespace
+from tests.kube.cluster import Cluster
 
 pytestmark = pytest.mark.cluster
 BIN = Path(sys.executable).parent
-
-
-@pytest.fixture
-async def kube(cluster: Cluster) -> AsyncIterator[KubeClient]:
-    """A client with the cluster's admin account, and Ergon's kinds installed."""
-    async for client in connected(cluster):
-        await install_kinds(client)
-        yield client
-
-
-@pytest.fixture
-async def namespace(kube: KubeClient) -> AsyncIterator[str]:
-    """A namespace of the test's own."""
-    async for name in new_namespace(kube):
-        yield name
 
 
 def kubectl_plan(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
