@@ -199,6 +199,11 @@ def test_logs_are_followed_and_cut(kube: Kube) -> None:
     assert kube.kubectl("logs", "--follow", "talks").split("\n")[:5] == [f"line {number}" for number in range(1, 6)]
     assert kube.kubectl("logs", "--tail=2", "talks") == "line 4\nline 5\n"
     assert "line 5" in kube.local("logs", f"{kube.namespace}/talks").stdout
+    assert "line 5" in kube.local("logs", "talks").stdout
+    assert "line 5" in kube.local("logs", "talks", "-n", kube.namespace).stdout
+    elsewhere = kube.local("logs", "talks", "-n", "default")
+    assert elsewhere.returncode == 1
+    assert "no pod in namespace default is called 'talks'" in elsewhere.stderr
 
 
 def test_a_sidecar_starts_before_and_ends_after(kube: Kube) -> None:

@@ -82,20 +82,25 @@ def status(name: Name = "local") -> None:
 def logs(
     what: Annotated[str, typer.Argument(help="A component (see status), or a pod as NAME or NAMESPACE/NAME.")] = "",
     name: Name = "local",
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where the pod is. Default: wherever one of its name is.")
+    ] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     lines: Annotated[int, typer.Option("--tail", help="How many of the last lines.")] = 50,
 ) -> None:
     """Show the log of a component or of a pod; without a name, the last words of every component."""
     layout = Layout.of(name)
     if not what:
-        report.print_last_words(layout)
-    elif report.component_log(layout, what).exists():
+        if not report.print_last_words(layout):
+            lifecycle.running(layout)
+    elif not namespace and "/" not in what and report.component_log(layout, what).exists():
         report.print_log(report.component_log(layout, what), lines, follow)
     else:
         record = lifecycle.running(layout)
-        namespace, _, pod = what.rpartition("/")
+        place = f"{namespace}/{what}" if namespace else what
+        namespace, pod = report.find_pod(layout, place)
         kubectl = Path(record.triton_environment) / "venv" / "bin" / "kubectl"
-        target = ["--namespace", namespace or "default", "logs", pod, "--all-containers", "--prefix", f"--tail={lines}"]
+        target = ["--namespace", namespace, "logs", pod, "--all-containers", "--prefix", f"--tail={lines}"]
         arguments = ["kubectl", "--kubeconfig", str(layout.kubeconfig), *target, *(["--follow"] if follow else [])]
         os.execv(kubectl, arguments)
 

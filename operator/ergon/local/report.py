@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ergon.local.kubeclient import Api, ApiError, Object
-from ergon.local.state import ClusterRecord, Layout
+from ergon.local.state import ClusterRecord, Layout, LocalError
 
 _FOLLOW_SECONDS = 0.2
 _SHOWN_RESOURCES = ("cpu", "memory", "ephemeral-storage", "pods")
@@ -79,11 +79,34 @@ def component_log(layout: Layout, component: str) -> Path:
     return layout.logs / f"{Path(component).name}.log"
 
 
-def print_last_words(layout: Layout) -> None:
-    """The last lines of every component's log."""
-    for file in sorted(layout.logs.glob("*.log")):
+def print_last_words(layout: Layout) -> bool:
+    """The last lines of every component's log. Whether there was any log."""
+    files = sorted(layout.logs.glob("*.log"))
+    for file in files:
         for line in _last_lines(file, 3):
             sys.stdout.write(f"{file.stem}: {line}\n")
+    return bool(files)
+
+
+def find_pod(layout: Layout, place: str) -> tuple[str, str]:
+    """Namespace and name of the pod that `place` (NAME or NAMESPACE/NAME) means; raises LocalError where that is not one pod."""
+    namespace, _, name = place.rpartition("/")
+    found = [each for each in asyncio.run(_namespaces_of(layout, name)) if namespace in ("", each)]
+    if not found:
+        where = f" in namespace {namespace}" if namespace else ""
+        raise LocalError(f"no component and no pod{where} is called {name!r}: see `ergon local status` and `kubectl get pods -A`")
+    if len(found) > 1:
+        raise LocalError(f"pods called {name!r} are in {', '.join(sorted(found))}: say which with --namespace")
+    return found[0], name
+
+
+async def _namespaces_of(layout: Layout, pod: str) -> list[str]:
+    async with Api(layout.kubeconfig) as api:
+        try:
+            listed = await api.request("GET", "/api/v1/pods", query={"fieldSelector": f"metadata.name={pod}"})
+        except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise LocalError(f"the API server does not say where pod {pod!r} is: {error}") from error
+    return [str(item["metadata"]["namespace"]) for item in listed["items"]]
 
 
 def print_log(file: Path, lines: int, follow: bool) -> None:
