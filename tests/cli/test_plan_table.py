@@ -82,8 +82,17 @@ def test_what_is_short_stands_first_with_the_reason(tmp_path: Path) -> None:
     assert "1 replica missing: " in done.stdout
     assert "3 replicas missing: " in done.stdout
     assert "of 500 work/s not served: " in done.stdout
-    assert "processors, tiny MemoryTooSmall" in done.stdout
-    assert "not served: demand of 1 models; 4 replicas are missing" in done.stdout
+    assert "MemoryTooSmall on processors, tiny" in done.stdout
+    assert "demand of 1 models is not all served and 4 replicas are missing" in done.stdout
+
+
+def test_the_nearest_misses_are_told_of_many_pools(tmp_path: Path) -> None:
+    gpus = [pool(f"gpu-{n}", accelerator={"class": "gpu"}) for n in range(5)]
+    closed = pool("closed", namespaces={"matchLabels": {"a": "b"}})
+    path = write(tmp_path / "f.yaml", *gpus, closed, pool(memory="1Mi"), model())
+    text = " ".join(run("-f", path).stdout.split())
+    reasons = "MemoryTooSmall on processors; NamespaceNotAllowed on closed; AcceleratorMismatch on gpu-0, gpu-1, gpu-2 and 2 more"
+    assert f"1 replica missing: {reasons}" in text
 
 
 def test_a_model_without_any_pool_says_so(tmp_path: Path) -> None:

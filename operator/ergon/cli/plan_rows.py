@@ -4,9 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica
-from ergon.planning import Alternative, Plan
+from ergon.planning import Alternative, Plan, Reason
 
-_REASONS_SHOWN = 3
+_SHOWN = 3
+_JUDGED = (
+    *(Reason.POOL_DELETED, Reason.ACCELERATOR_MISMATCH, Reason.NAMESPACE_NOT_ALLOWED, Reason.POOL_NOT_SELECTED),
+    *(Reason.BACKEND_MISSING, Reason.QUALITY_TOO_LOW, Reason.MEMORY_TOO_SMALL, Reason.LATENCY_TOO_HIGH),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +119,32 @@ def trouble_of(fleet: Fleet, plan: Plan, key: ModelKey) -> str:
 
 
 def _obstacles(alternatives: Iterable[Alternative]) -> str:
-    """Why not elsewhere, the nearest misses first: what is said of a candidate tells more than that it never was one."""
-    reasons: dict[str, list[str]] = {}
+    """Why not elsewhere: for each pool its most telling reason, the nearest misses first."""
+    telling: dict[str, Reason] = {}
+    none = True
     for alternative in alternatives:
-        if alternative.verdict != "Chosen":
-            reasons.setdefault(str(alternative.reason), []).append(alternative.pool)
-    if not reasons:
-        return "the pools it is on have no more room" if any(True for _ in alternatives) else "there is no pool"
-    said = [f"{', '.join(sorted(set(pools)))} {reason}" for reason, pools in reasons.items()]
-    more = f" and {len(said) - _REASONS_SHOWN} more reasons" if len(said) > _REASONS_SHOWN else ""
-    return "; ".join(said[:_REASONS_SHOWN]) + more
+        none = False
+        known = telling.get(alternative.pool)
+        if alternative.verdict != "Chosen" and (known is None or _misses(alternative.reason) > _misses(known)):
+            telling[alternative.pool] = alternative.reason
+    if not telling:
+        return "there is no pool" if none else "the pools it is on have no more room"
+    pools: dict[Reason, list[str]] = {}
+    for pool in sorted(telling, key=lambda name: (-_misses(telling[name]), name)):
+        pools.setdefault(telling[pool], []).append(pool)
+    said = [f"{reason} on {_some(names)}" for reason, names in pools.items()]
+    more = f" and {len(said) - _SHOWN} more reasons" if len(said) > _SHOWN else ""
+    return "; ".join(said[:_SHOWN]) + more
+
+
+def _misses(reason: Reason) -> int:
+    """How near a rejected place came to being taken: the later its reason is judged, the nearer."""
+    return _JUDGED.index(reason) if reason in _JUDGED else len(_JUDGED)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _why(alternatives: Iterable[Alternative], placed: bool) -> str:

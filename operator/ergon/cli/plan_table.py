@@ -141,15 +141,17 @@ def _cut(text: str, width: int) -> str:
 
 
 def _print_totals(console: Console, plan: Plan, seconds: float) -> None:
-    short = sum(1 for work in plan.unserved.values() if work > 0)
-    missing = sum(plan.missing_replicas.values())
     console.print(
         f"{number(plan.watts)} W, {number(plan.price_per_hour)} an hour, {number(plan.grams_per_hour)} g CO2 an hour; "
         f"planned in {seconds:.2f} s"
     )
     console.print(f"no plan that serves as much takes less than {number(plan.lower_bound_watts)} W; gap {plan.gap:.2%}")
     if plan.short:
-        console.print(f"not served: demand of {short} models; {missing} replicas are missing", style=_TROUBLE)
+        unserved = sum(1 for work in plan.unserved.values() if work > 0)
+        missing = sum(plan.missing_replicas.values())
+        said = [f"demand of {unserved} models is not all served"] if unserved else []
+        said += [f"{missing} replicas are missing"] if missing else []
+        console.print(" and ".join(said), style=_TROUBLE)
 
 
 def _print_change(console: Console, change: Difference, limit: int) -> None:
