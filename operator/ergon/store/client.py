@@ -198,14 +198,16 @@ class ModelStore:
         _check(_NAME, model, "a model name")
         _check(_ID, revision, "a revision")
         listing = await self._listing()
+        in_trash = model in listing.trash
         if incoming_id in listing.incoming:
             await self._volume("operations/mkdir", fs=self._models, remote=f"{INCOMING}/{incoming_id}/{MARKER}{revision}")
             if model in listing.models:
                 await self._move_to_trash(model, listing)
+                in_trash = True
             await self._rename(f"{INCOMING}/{incoming_id}", model)
         elif listing.models.get(model) != revision:
             raise CommandFailed(f"nothing to publish as {model}: {incoming_id} is not among what was fetched; fetch it again")
-        if model in listing.models or model in listing.trash:
+        if in_trash:
             await self._purge(TRASH, model)
 
     async def remove(self, model: str) -> None:
