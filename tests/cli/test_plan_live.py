@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ergon.cli.plan_files import read_value
 from ergon.kube.client import KubeClient
 from tests.cli.plan_world import Object, demand, model, pool
 from tests.kube.cluster import Cluster
@@ -18,12 +19,11 @@ pytestmark = pytest.mark.cluster
 BIN = Path(sys.executable).parent
 
 
-def kubectl_plan(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`kubectl ergon plan`: kubectl finds the plugin beside this Python."""
-    kubectl = shutil.which("kubectl") or str(BIN / "kubectl")
+def kubectl(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """kubectl with the cluster's admin account; it finds `kubectl-ergon` beside this Python."""
+    program = shutil.which("kubectl") or str(BIN / "kubectl")
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "KUBECONFIG": str(cluster.kubeconfig)}
-    command = [kubectl, "ergon", "plan", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 async def test_the_cluster_is_planned_as_it_stands(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path) -> None:
@@ -34,25 +34,42 @@ async def test_the_cluster_is_planned_as_it_stands(cluster: Cluster, kube: KubeC
     await kube.create(made)
     try:
         await kube.create(model("asleep", namespace, autoscaling={"minReplicas": 0}))
-        done = kubectl_plan(cluster, "-o", "json")
+        done = kubectl(cluster, "ergon", "plan", "-o", "json")
         assert done.returncode == 3, done.stderr
         plan = json.loads(done.stdout)
         assert plan["servers"][name] == 0
         alternatives = {item["pool"]: item for item in plan["models"][f"{namespace}/asleep"]["alternatives"]}
         assert alternatives[name]["reason"] == "NoRoom"
         assert plan["missingReplicas"][f"{namespace}/asleep"] == 1  # nothing could wake it
-        table = kubectl_plan(cluster, "--explain", f"{namespace}/asleep")
+        table = kubectl(cluster, "ergon", "plan", "--explain", f"{namespace}/asleep")
         assert "1 replica missing: " in table.stdout
         wrong = demand(tmp_path / "demand.yaml", nobody=1)
-        assert "there is no such model" in kubectl_plan(cluster, "--demand", wrong).stderr
+        assert "there is no such model" in kubectl(cluster, "ergon", "plan", "--demand", wrong).stderr
     finally:
         await kube.patch_merge("ergon.dev/v1alpha1", "AcceleratorPool", name, None, {"metadata": {"finalizers": None}})
         await kube.delete("ergon.dev/v1alpha1", "AcceleratorPool", name)
 
 
+_VALUES = """
+[1e6, 1.5e-3, .5, 5., -2, 0x1F, 010, 1_000, 0b11, "1e6", 1:30, 1.2.3, 2026-11-24, 2026-11-24T00:00:00Z, yes, No, on, true, ~,
+null, +1, -.5, '', 0o17, 1e, e6, "yes", =, 09, 0.10, 1__0]
+"""
+
+
+async def test_values_are_those_that_kubectl_reads(cluster: Cluster, kube: KubeClient, namespace: str, tmp_path: Path) -> None:
+    text = json.dumps(model("values", namespace)).replace('"memory"', '"config": {"parameters": VALUES}, "memory"')
+    path = tmp_path / "f.yaml"
+    path.write_text("# so that it is read as YAML\n" + text.replace("VALUES", " ".join(_VALUES.split())))
+    done = kubectl(cluster, "create", "--dry-run=server", "--output=json", f"--filename={path}")
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout)["spec"]["variants"][0]["config"]["parameters"]
+    ours = read_value(str(path))["spec"]["variants"][0]["config"]["parameters"]
+    assert [(isinstance(value, str), value) for value in ours] == [(isinstance(value, str), value) for value in theirs]
+
+
 async def test_files_are_planned_without_asking_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
     path = tmp_path / "f.json"
     path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [pool(), model()]}))
-    done = kubectl_plan(cluster, "-f", str(path), "-o", "json")
+    done = kubectl(cluster, "ergon", "plan", "-f", str(path), "-o", "json")
     assert done.returncode == 0, done.stderr
     assert list(json.loads(done.stdout)["models"]) == ["team-a/ner"]

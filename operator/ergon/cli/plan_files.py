@@ -15,7 +15,8 @@ from ergon.fleet.documents import Document, Problem
 
 STDIN = "-"
 _ENDINGS = (".yaml", ".yml", ".json")
-_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_TEXT = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+"""What YAML 1.1 takes for a date, or for `=` alone, stays text."""
 
 
 class Unreadable(Exception):
@@ -139,7 +140,7 @@ def _map_without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # As Kubernetes' YAML library (go-yaml) has them: `1e6` is a number, and `1:30`, which YAML 1.1 counts in sixties, is text.
-_INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$")
+_INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0(?:o?[0-7_]+)?|[1-9][0-9_]*)$")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$")
 _OURS = {"tag:yaml.org,2002:int": _INTEGER, "tag:yaml.org,2002:float": _FLOAT}
 
@@ -148,7 +149,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """YAML as kubectl reads it: a key twice in one map is an error, and what looks like a date stays text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_TIMESTAMP, *_OURS)]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (*_TEXT, *_OURS)]
         + [(tag, pattern) for tag, pattern in _OURS.items() if first in "-+.0123456789"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
