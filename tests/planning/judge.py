@@ -46,9 +46,10 @@ def tiers(fleet: Fleet, plan: Plan, known: Law | None = None) -> list[tuple[int,
         missing, unserved = found.get(known.priority(model.key), (0, 0.0))
         least, _ = law.least_and_most(model)
         served = math.fsum(plan.loads[replica].work_per_second for replica in plan.placements.get(model.key, ()))
+        demand = law.demand_of(fleet, model.key)
         found[known.priority(model.key)] = (
             missing + max(0, least - len(plan.placements.get(model.key, ()))),
-            unserved + max(0.0, law.demand_of(fleet, model.key) - served),
+            unserved + (demand - served if demand - served > EXACT * demand else 0.0),
         )
     return [(priority, *found[priority]) for priority in sorted(found, reverse=True)]
 
