@@ -23,12 +23,13 @@ class _Quiet(highspy.Highs):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A solution. `bound`: no solution of this programme costs less (solver tolerance taken off)."""
+    """A solution. `bound`: no solution of this programme costs less (solver tolerance taken off). `prices`: by row, its dual."""
 
     values: Floats
     cost: float
     bound: float
     optimal: bool
+    prices: Floats
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ def _by_columns(entries: list[tuple[Ints, Ints, Floats]], columns: int, rows: in
 
 
 class Solver:
-    """A programme inside HiGHS: it can be solved again with other costs and limits, from where it stands."""
+    """A programme inside HiGHS: it can be solved again with other costs and limits."""
 
     def __init__(
         self,
@@ -141,6 +142,7 @@ class Solver:
     def set_tolerance(self, tolerance: float) -> None:
         """How far rows and columns may be bent (at least 1e-10)."""
         self._highs.setOptionValue("primal_feasibility_tolerance", tolerance)
+        self._highs.setOptionValue("mip_feasibility_tolerance", max(tolerance, 1e-10))
 
     def set_cost(self, cost: Floats) -> None:
         """Minimise this from now on."""
@@ -158,14 +160,19 @@ class Solver:
         self.row_lower[row], self.row_upper[row] = lower, upper
         self._highs.changeRowBounds(row, lower, upper)
 
+    def hold(self, columns: Ints, weights: Floats, most: float, slack: float = 1e-7) -> None:
+        """Let the weighted sum of these columns be no more than this from now on, up to rounding."""
+        self._highs.addRow(-INFINITY, max(0.0, most) * (1 + 1e-9) + slack, len(columns), columns.astype(np.int32), weights)
+
     def relaxed(self) -> Answer | None:
         """The optimum without whole numbers, with a bound from the row prices that owes nothing to the solver's tolerance."""
+        self._highs.clearSolver()  # from scratch, with presolve: from where it stands it may stall on degenerate vertices
         self._highs.run()
         if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         solution = self._highs.getSolution()
-        values = np.asarray(solution.col_value)
-        return Answer(values, float(self.cost @ values), self._priced_bound(np.asarray(solution.row_dual)), optimal=True)
+        values, prices = np.asarray(solution.col_value), np.asarray(solution.row_dual)[: len(self.row_lower)]
+        return Answer(values, float(self.cost @ values), self._priced_bound(prices), True, prices)
 
     def in_whole(self, nodes: int, gap: float = 0.0, start: Floats | None = None) -> Answer | None:
         """The best solution in whole numbers within so many nodes."""
@@ -191,7 +198,7 @@ class Solver:
             return None
         cost = float(self.cost @ values)
         bound = float(info.mip_dual_bound)
-        return Answer(values, cost, bound - 2e-6 * abs(bound), optimal=status == highspy.HighsModelStatus.kOptimal)
+        return Answer(values, cost, bound - 2e-6 * abs(bound), status == highspy.HighsModelStatus.kOptimal, np.zeros(0))
 
     def _priced_bound(self, price: Floats) -> float:
         """Weak duality: the value of any row prices, with columns at the ends of their boxes."""

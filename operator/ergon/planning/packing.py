@@ -21,16 +21,21 @@ class Item:
     work: float
 
 
-def pack(placer: Placer, level: PoolLevel, *, by_priority: bool) -> None:
-    """Put all models on servers as the pool level says, and elsewhere where that has no room."""
+def pack(placer: Placer, level: PoolLevel, *, by_priority: bool, by_rho: bool = True) -> None:
+    """Put all models on servers as the pool level says, and elsewhere where that has no room.
+
+    Those that keep servers awake come first, so that they are awake together; with `by_rho` then those of like rho.
+    """
     servers, table = placer.servers, placer.servers.table
     problem = servers.problem
     target = np.ceil(level.servers - 1e-6).astype(int).tolist()
     items = _items(placer, level)
     tiers = problem.tier.tolist() if by_priority else [0] * len(problem.models)
 
-    def order(item: Item) -> tuple[int, float, int]:
-        return (tiers[table.model[item.candidate]], -_size(servers, item), item.candidate)
+    def order(item: Item) -> tuple[float, float, float, int]:
+        c = item.candidate
+        rho = round(table.rho[c], 1) if by_rho else 0.0
+        return (-table.awake[c], rho, -_size(servers, item), c)
 
     for tier in sorted(set(tiers)):
         mine = [item for item in items if tiers[table.model[item.candidate]] == tier]

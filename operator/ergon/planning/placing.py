@@ -4,6 +4,7 @@ import numpy as np
 
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.limits import closed_by
+from ergon.planning.pool_level import PoolLevel
 from ergon.planning.servers import ROUNDING, Servers
 
 LEAST_PIECE = 0.02
@@ -16,29 +17,37 @@ _TIGHTNESS = 0.02
 class Placer:
     """Finds servers for replicas, within the watt limits."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, level: PoolLevel | None = None) -> None:
         self.servers = servers
         table = servers.table
         c = servers.problem.candidates
         self._open = c.useful & ~c.standing_only
         self._open &= ~closed_by(servers.limits, servers.problem)
+        on = servers.problem.on
+        standing = on.server_cost + on.node_cost / on.per_node
+        busy, memory, slots = (
+            (level.busy_price, level.memory_price, level.slot_price) if level is not None else (standing, *[0 * standing] * 2)
+        )
+        self._paid: list[float] = (busy + memory + slots).tolist()
+        self._target = np.ceil(level.servers - 1e-6).tolist() if level is not None else [0] * len(on.most)
+        self.price: list[float] = (c.cost + busy[c.pool] / c.rho).tolist()
+        part = c.memory_bytes / np.maximum(on.memory_bytes[c.pool], 1.0)
+        self.rent: list[float] = (memory[c.pool] * part + slots[c.pool] / np.maximum(on.slots[c.pool], 1)).tolist()
         with np.errstate(divide="ignore", invalid="ignore"):
             self.energy: list[float] = np.where(c.mu > 0, c.cost / c.mu, np.inf).tolist()
+            self._per_work: list[float] = np.where(c.mu > 0, np.array(self.price) / c.mu, np.inf).tolist()
         self._by_energy: list[list[int] | None] = [None] * (len(table.first) - 1)
         self._by_memory: list[list[int] | None] = [None] * (len(table.first) - 1)
-        self._worth = [
-            max(server + node / per_node, 1e-3)
-            for server, node, per_node in zip(table.server_cost, table.node_cost, table.per_node, strict=True)
-        ]
+        self._worth: list[float] = np.maximum(np.maximum(standing, np.array(self._paid)), 1e-3).tolist()
         self._refused = {c: frozenset(ordinals) for c, ordinals in servers.problem.refused.items()}
 
     def carriers(self, m: int) -> list[int]:
-        """The model's candidates that can carry load, least energy first."""
+        """The model's candidates that can carry load, the least J a unit of work first, scarce room counted in."""
         found = self._by_energy[m]
         if found is None:
             table = self.servers.table
             found = [c for c in range(table.first[m], table.first[m + 1]) if self._open[c] and table.mu[c] > 0]
-            found.sort(key=lambda c: (self.energy[c], c))
+            found.sort(key=lambda c: (self._per_work[c], c))
             self._by_energy[m] = found
         return found
 
@@ -100,8 +109,10 @@ class Placer:
         score: Floats = 0.3 * left
         if u > 0:
             limit = servers.limit[at]
-            lost = np.where(np.isinf(limit), 0.0, np.abs(limit - table.rho[c]))
-            score = score + (room[places] + lost) / table.rho[c]
+            loaded = np.isfinite(limit)
+            spoilt = np.where(loaded, np.maximum(limit - table.rho[c], 0.0), 0.0)
+            cramped = np.where(loaded, u * np.maximum(table.rho[c] / np.where(loaded, limit, 1.0) - 1.0, 0.0), 0.0)
+            score = score + (room[places] + 20 * (spoilt + cramped)) / table.rho[c]
         else:
             score = score + np.maximum(1.0 - servers.load[at], 0.0)
         score *= _TIGHTNESS * self._worth[p]
@@ -121,7 +132,12 @@ class Placer:
             return None
         awake = table.awake[c] * table.watt_cost[p] if u > 0 else 0.0
         s = a + int(empty[0])
-        return (servers.cost_of_one_more(p) + awake, s) if self._within_limits(c, s, u) else None
+        return (self._opening(p) + awake, s) if self._within_limits(c, s, u) else None
+
+    def _opening(self, p: int) -> float:
+        """J of one more server of a pool, those that the prices of its room pay for anyway left out."""
+        more = self.servers.cost_of_one_more(p)
+        return max(0.0, more - self._paid[p]) if self.servers.occupied[p] < self._target[p] else more
 
     def may_add(self, m: int) -> bool:
         """Whether the model may have one more replica."""
@@ -169,13 +185,20 @@ class Placer:
         table = self.servers.table
         for c in self.carriers(m):
             u = work / table.mu[c]
-            base = table.cost[c] * u
+            base = self.price[c] * u + self.rent[c]
             if found is not None and base >= found[0]:
-                break
+                if self.price[c] * u >= found[0]:
+                    break
+                continue
             if u > table.rho[c] * (1 + ROUNDING):
                 continue
             u = min(u, table.rho[c])
-            for option in (self.best(c, u), self.fresh(c, u)):
+            option = self.best(c, u)
+            if option is not None and (found is None or base + option[0] < found[0]):
+                found = (base + option[0], c, option[1], u)
+            opening = base + self._opening(table.pool[c])
+            if found is None or opening + table.awake[c] * table.watt_cost[table.pool[c]] < found[0]:
+                option = self.fresh(c, u)
                 if option is not None and (found is None or base + option[0] < found[0]):
                     found = (base + option[0], c, option[1], u)
         if found is None:
@@ -194,14 +217,14 @@ class Placer:
             if not len(room):
                 continue
             used = servers.count[a : a + len(room)] > 0
-            for mine, opening in ((used, 0.0), (~used, servers.cost_of_one_more(p) if servers.occupied[p] < len(room) else 0.0)):
+            for mine, opening in ((used, 0.0), (~used, self._opening(p) if servers.occupied[p] < len(room) else 0.0)):
                 inside = np.where(mine, room, -1.0)
                 k = int(np.argmax(inside))
                 u = min(float(inside[k]), work / table.mu[c])
                 u = servers.spare(c, a + k, u) if servers.limits and u > 0 else u
                 if u <= min(LEAST_PIECE, 0.5 * work / table.mu[c]):
                     continue
-                price = self.energy[c] + opening / (u * table.mu[c])
+                price = self._per_work[c] + (opening + self.rent[c]) / (u * table.mu[c])
                 if self.servers.table.highest[m] - len(servers.homes[m]) <= 1:
                     price = -u * table.mu[c]
                 if found is None or price < found[0]:
@@ -219,8 +242,8 @@ class Placer:
         found: tuple[float, int, int] | None = None
         for c in preferred if preferred is not None else self.holders(m):
             for option in (self.best(c, 0.0), self.fresh(c, 0.0)):
-                if option is not None and (found is None or option[0] < found[0]):
-                    found = (option[0], c, option[1])
+                if option is not None and (found is None or self.rent[c] + option[0] < found[0]):
+                    found = (self.rent[c] + option[0], c, option[1])
         if found is None:
             return False
         self.servers.put(found[1], found[2], 0.0)

@@ -22,7 +22,7 @@ def plan(fleet: Fleet, *, weights: Weights | None = None, effort: Effort | None 
     limits = build_limits(fleet, problem)
     found = search(problem, limits, effort)
     counted = figures(found.servers)
-    bound = lower_bound_watts(problem, limits, effort, found.servers, counted, found.level)
+    bound = lower_bound_watts(problem, limits, effort, found.servers, counted, found.level, found.proof)
     return _written(problem, limits, found, counted, bound)
 
 

@@ -15,6 +15,9 @@ from ergon.planning.arrays import Bools, Floats, Ints
 LEAST_BUSY_SHARE = 0.05
 """A latency target that leaves less of a server than this for planned work cannot be met by queueing theory that holds."""
 
+_SAME = 1e-12
+"""Marginal energies this close, relative, are one up to rounding."""
+
 _NO_PRODUCT, _OTHER = -1, -2
 
 
@@ -143,7 +146,8 @@ def _choose(points: _Points, slo_seconds: Floats, pools: Sequence[Pool], best: B
     mu = np.broadcast_to(points.mu[:, None], feasible.shape)
 
     energy = np.where(feasible, (watts - awake) / mu, np.inf)
-    least = energy == np.minimum.reduceat(energy, starts, axis=0)[row_of_point]
+    best_energy = np.minimum.reduceat(energy, starts, axis=0)[row_of_point]
+    least = energy <= best_energy * (1 + _SAME) + _SAME * 1e-3
     rate = np.where(feasible & least, mu, -np.inf)
     largest = rate == np.maximum.reduceat(rate, starts, axis=0)[row_of_point]
     rows = np.arange(len(points.variant))[:, None]

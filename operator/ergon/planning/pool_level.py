@@ -26,6 +26,7 @@ _NONE = 1e-7
 class PoolLevel:
     """`share`: by candidate, of its model's demand. `held`: by candidate, replicas that carry nothing. `servers`: by pool.
 
+    `busy_price`, `memory_price`, `slot_price`: J of a whole server's busy share, memory or places in each pool.
     `bound`: J that no plan of this shortfall is below; None when the solver found nothing. `none_short`: the bound is for
     plans that lack nothing.
     """
@@ -33,6 +34,9 @@ class PoolLevel:
     share: Floats
     held: Floats
     servers: Floats
+    busy_price: Floats
+    memory_price: Floats
+    slot_price: Floats
     bound: float
     none_short: bool
 
@@ -94,8 +98,8 @@ class _Model:
         if not self.lenient:
             carries = self._without_hopeless_singles(carries)
         self._replicas_for = np.maximum(1.0, self._servers_for)
-        asked = problem.lowest > 0
-        holding = asked if self.lenient else asked & ((problem.demand <= 0) | (problem.lowest > 1))
+        asked = problem.need > 0
+        holding = asked if self.lenient else asked & ((problem.demand <= 0) | (problem.need > 1))
         holds = usable & holding[c.model]
         share_of, held_of = np.flatnonzero(carries), np.flatnonzero(holds)
         self._levels = self._awake_levels(share_of)
@@ -106,7 +110,7 @@ class _Model:
         dear = self._dearest(share_of, cost)
         on, add = problem.on, self._programme.add_columns
         nodes_least, nodes_most = -(-on.least // on.per_node), -(-on.most // on.per_node)
-        need = np.minimum(problem.lowest, problem.highest)
+        need = problem.need
         return _Columns(
             share=add(cost, 1.0),
             share_of=share_of,
@@ -174,7 +178,7 @@ class _Model:
         put(row[c.model[x.share_of]], x.share, 1.0)
         put(row[x.unserved_of], x.unserved, 1.0)
 
-        need = np.minimum(problem.lowest, problem.highest).astype(float)
+        need = problem.need.astype(float)
         row[:] = -1
         row[x.missing_of] = self._programme.add_rows(len(x.missing_of), need[x.missing_of])
         counted = row[c.model[x.share_of]] >= 0
@@ -200,13 +204,13 @@ class _Model:
         _problem, c, x, on = self.problem, self.problem.candidates, self.columns, self.problem.on
         put, add_rows, count = self._programme.put, self._programme.add_rows, len(self.problem.pools)
         replicas = ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model))))
-        busy = add_rows(count, upper=0.0)
+        self._priced_rows = [busy := add_rows(count, upper=0.0)]
         put(busy, x.servers, -1.0)
         put(busy[c.pool[x.share_of]], x.share, self._servers_for[x.share_of])
         with np.errstate(divide="ignore", invalid="ignore"):
             memory_part = np.nan_to_num(c.memory_bytes / on.memory_bytes[c.pool], posinf=1.0)
         for part in (memory_part, 1.0 / np.maximum(on.slots[c.pool], 1)):
-            rows = add_rows(count, upper=0.0)
+            self._priced_rows.append(rows := add_rows(count, upper=0.0))
             put(rows, x.servers, -1.0)
             for columns, of, weight in replicas:
                 put(rows[c.pool[of]], columns, (part * weight)[of])
@@ -235,7 +239,7 @@ class _Model:
     def _add_one_a_server(self, replicas: tuple[tuple[Ints, Ints, Floats], ...]) -> None:
         """A model that needs several replicas needs as many servers of the pools that hold them."""
         problem, c, x = self.problem, self.problem.candidates, self.columns
-        several = np.minimum(problem.lowest, problem.highest) > 1
+        several = problem.need > 1
         pools = len(problem.pools)
         places = np.unique(c.model[x.held_of] * pools + c.pool[x.held_of])
         places = places[several[places // pools]] if pools else places
@@ -295,13 +299,14 @@ class _Model:
         cost[self.columns.unserved] = cost[self.columns.missing] = 0.0
         return cost
 
-    def read(self, answer: Answer, bound: float, *, none_short: bool) -> PoolLevel:
-        """The answer by candidates and pools."""
+    def read(self, answer: Answer, prices: Floats, bound: float, *, none_short: bool) -> PoolLevel:
+        """The answer by candidates and pools. `prices`: of the rows of the relaxation."""
         share, held = (np.zeros(len(self.problem.candidates.model)) for _ in range(2))
         x = self.columns
         share[x.share_of] = np.clip(answer.values[x.share], 0.0, 1.0)
         held[x.held_of] = np.maximum(answer.values[x.held], 0.0)
-        return PoolLevel(share, held, answer.values[x.servers], bound, none_short)
+        busy, memory, slots = (np.maximum(-prices[rows], 0.0) for rows in self._priced_rows)
+        return PoolLevel(share, held, answer.values[x.servers], busy, memory, slots, bound, none_short)
 
     def lacks(self, answer: Answer) -> bool:
         """Whether something is short in the answer."""
@@ -329,7 +334,7 @@ def _in_whole(model: _Model, relaxed: Answer, effort: Effort, *, none_short: boo
         whole = model.solver.in_whole(effort.mip_nodes, gap=1e-4)
         if whole is not None:
             solved, bound = whole, max(bound, whole.bound)
-    return model.read(solved, bound, none_short=none_short)
+    return model.read(solved, relaxed.prices, bound, none_short=none_short)
 
 
 def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
@@ -346,7 +351,7 @@ def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) ->
         solver.set_row(tier.row, -INFINITY, max(0.0, best.cost) * (1 + 1e-9) + 1e-7)
     solver.set_cost(model.cost_of_running())
     relaxed = solver.relaxed()
-    return None if relaxed is None else model.read(relaxed, relaxed.bound, none_short=False)
+    return None if relaxed is None else model.read(relaxed, relaxed.prices, relaxed.bound, none_short=False)
 
 
 def bound_in_watts(

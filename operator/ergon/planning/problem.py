@@ -73,7 +73,8 @@ class Candidates:
 class Problem:
     """A fleet, ready to be planned.
 
-    `demand` is what could be served at all were the model alone; `excess` the rest. `lowest`, `highest`: replicas.
+    `demand` is what could be served at all were the model alone; `excess` the rest. `lowest`, `highest`: replicas; `need`: of
+    the lowest those for which there could be servers at all.
     `tier`: 0 for the highest priority. `first`: candidates of model m are first[m] to first[m + 1] - 1. `refused`: by candidate
     the ordinals that must not be used. `standing`: (candidate, ordinal) of the current replicas that may stay.
     """
@@ -92,6 +93,7 @@ class Problem:
     excess: Floats
     lowest: Ints
     highest: Ints
+    need: Ints
     tier: Ints
     refused: dict[int, frozenset[int]]
     standing: tuple[tuple[int, int], ...]
@@ -149,6 +151,7 @@ def build_problem(fleet: Fleet, weights: Weights) -> Problem:
         excess=excess,
         lowest=lowest,
         highest=highest,
+        need=np.minimum(np.minimum(lowest, highest), _servers_that_could_hold(candidates, on, len(models))),
         tier=_tiers(models, pools, candidates),
         refused=refused,
         standing=_standing(fleet, models, pools, variants, candidates, on, refused),
@@ -237,6 +240,14 @@ def _replica_bounds(models: tuple[Model, ...]) -> tuple[Ints, Ints]:
     limits = [m.max_replicas if m.fixed_replicas is None else m.fixed_replicas for m in models]
     highest = [MANY if limit is None else max(0, limit) for limit in limits]
     return np.maximum(np.array(lowest, np.int64), 0), np.array(highest, np.int64)
+
+
+def _servers_that_could_hold(candidates: Candidates, on: Pools, models: int) -> Ints:
+    """By model, over all pools where it has a candidate."""
+    could = np.zeros((models, len(on.most)), np.int64)
+    could[candidates.model, candidates.pool] = on.most[candidates.pool]
+    total: Ints = could.sum(axis=1)
+    return total
 
 
 def _demand(

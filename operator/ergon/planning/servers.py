@@ -80,7 +80,8 @@ class Table:
 class Servers:
     """Replicas on servers. `homes[m]`: server to candidate; `residents[s]`: model to candidate; `share[m]`: server to busy share.
 
-    `limit` is the least rho of the replicas with load on a server, `awake` its watts above idle.
+    `limit` is the least rho of the replicas with load on a server, `awake` its watts above idle. `total` is J of what executes
+    and of servers in use, `drawn` the watts in the scope of each limit.
     """
 
     problem: Problem
@@ -99,6 +100,7 @@ class Servers:
     pool_of: list[int]
     limits: tuple[Limit, ...] = ()
     drawn: list[float] = field(default_factory=list)
+    total: float = 0.0
     journal: list[tuple[int, int, int, float]] = field(default_factory=list)
 
     @classmethod
@@ -145,7 +147,9 @@ class Servers:
     def _switch(self, p: int, servers: int) -> None:
         """One more, or one fewer, server of a pool in use."""
         before = self.watts_of_count(p, self.occupied[p]) if self.limits else 0.0
+        self.total -= self.cost_of_count(p, self.occupied[p])
         self.occupied[p] += servers
+        self.total += self.cost_of_count(p, self.occupied[p])
         for number, limit in enumerate(self.limits):
             if limit.whole_pools and limit.pools[p]:
                 self.drawn[number] += self.watts_of_count(p, self.occupied[p]) - before
@@ -165,8 +169,10 @@ class Servers:
         if table.rho[c] < self.limit[s]:
             self.limit[s] = table.rho[c]
         rise = max(0.0, table.awake[c] - float(self.awake[s]))
+        self.total += table.cost[c] * u
         if rise:
             self.awake[s] = table.awake[c]
+            self.total += rise * table.watt_cost[self.pool_of[s]]
         if self.limits:
             self._meter(c, s, u, rise)
 
@@ -202,8 +208,10 @@ class Servers:
                 load += u
                 limit = min(limit, table.rho[c])
                 awake = max(awake, table.awake[c])
+        fall = awake - float(self.awake[s])
+        self.total += table.cost[changed] * by + fall * table.watt_cost[self.pool_of[s]]
         if self.limits:
-            self._meter(changed, s, by, awake - float(self.awake[s]))
+            self._meter(changed, s, by, fall)
         self.load[s], self.limit[s], self.awake[s] = load, limit, awake
 
     def undo(self, mark: int) -> None:
@@ -245,24 +253,13 @@ class Servers:
                 if watts < -1e-9:
                     return -1.0
             slope = table.pue[p] * table.slope[c]
-            if limit.candidates[c] and u * slope > watts:
+            if limit.candidates[c] and u * slope > max(0.0, watts):
                 u = max(0.0, watts) / slope
         return u
 
     def cost_of_one_more(self, p: int) -> float:
         """J of one more server of a pool being on."""
         return self.cost_of_count(p, self.occupied[p] + 1) - self.cost_of_count(p, self.occupied[p])
-
-    def cost_of_server(self, s: int) -> float:
-        """J of what executes on a server."""
-        table = self.table
-        drawn = sum(table.cost[c] * self.share[m][s] for m, c in self.residents[s].items())
-        return drawn + float(self.awake[s]) * table.watt_cost[self.pool_of[s]]
-
-    def cost(self) -> float:
-        """J of everything."""
-        pools = sum(self.cost_of_count(p, count) for p, count in enumerate(self.occupied))
-        return pools + sum(self.cost_of_server(s) for s, there in enumerate(self.residents) if there)
 
     def served(self, m: int) -> float:
         """Work per second that the model's replicas serve."""
@@ -283,3 +280,12 @@ def lacking_work(servers: Servers, m: int) -> float:
     """Work per second of a model that nobody serves, of what could be served at all; what is only rounding is none."""
     lacking = servers.table.demand[m] - servers.served(m)
     return lacking if lacking > 1e-9 * servers.table.demand[m] else 0.0
+
+
+def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> bool:
+    """Whether the first shortfall is truly less than the other, priority by priority."""
+    for mine, theirs in zip(one, other, strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            if abs(a - b) > 1e-6 * max(a, b):
+                return a < b
+    return False

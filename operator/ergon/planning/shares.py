@@ -4,7 +4,7 @@ import numpy as np
 
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.effort import Effort
-from ergon.planning.linear import Programme
+from ergon.planning.linear import Answer, Programme, Solver
 from ergon.planning.servers import ROUNDING, Servers
 
 _SLACK = 1 + 2e-10
@@ -30,8 +30,7 @@ def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = Fals
     cost = problem.candidates.cost[candidates]
     share = programme.add_columns(cost, rho * _SLACK)
     asked = np.unique(models)
-    dear = 10 * (float(cost.max(initial=1.0)) + 1.0) * (1 + problem.tier.max() - problem.tier[asked])
-    unserved = programme.add_columns(dear * _largest(asked, models, demand / mu), 1.0)
+    unserved = programme.add_columns(_dear(servers, models, candidates)[asked], 1.0)
     row = programme.add_rows(len(asked), 1.0, 1.0)
     programme.put(row[np.searchsorted(asked, models)], share, mu / demand)
     programme.put(row, unserved, 1.0)
@@ -39,7 +38,10 @@ def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = Fals
     full = programme.add_rows(len(used), upper=limit[used] * _SLACK)
     programme.put(full[np.searchsorted(used, places)], share, 1.0)
     _add_limits(servers, programme, candidates, places, share)
-    answer = programme.solver(effort.solver_seconds, tolerance=1e-10).relaxed()
+    solver = programme.solver(effort.solver_seconds, tolerance=1e-10)
+    answer = solver.relaxed()
+    if answer is not None and (answer.values[unserved] > 1e-9).any():
+        answer = _by_priority(servers, solver, asked, unserved)
     if answer is None:
         return False
     values = np.minimum(answer.values[share], rho)
@@ -65,10 +67,31 @@ def _replicas(servers: Servers, only_busy_places: bool) -> tuple[Ints, Ints, Int
     return rows[:, 0], rows[:, 1], rows[:, 2]
 
 
-def _largest(asked: Ints, models: Ints, values: Floats) -> Floats:
-    largest = np.zeros(len(asked))
-    np.maximum.at(largest, np.searchsorted(asked, models), values)
-    return largest
+def _dear(servers: Servers, models: Ints, candidates: Ints) -> Floats:
+    """By model, J above anything that serving all of its demand on these replicas could cost."""
+    c, demand = servers.problem.candidates, servers.problem.demand
+    dear = np.ones(len(demand))
+    np.maximum.at(dear, models, 10 * (1 + c.cost[candidates] / c.mu[candidates] * demand[models]))
+    return dear
+
+
+def _by_priority(servers: Servers, solver: Solver, asked: Ints, unserved: Ints) -> Answer | None:
+    """The least unserved work, priority by priority from the highest, then the least J."""
+    problem = servers.problem
+    running = solver.cost.copy()
+    running[unserved] = 0.0
+    tiers = problem.tier[asked]
+    for tier in np.unique(tiers).tolist():
+        mine = np.flatnonzero(tiers == tier)
+        cost = np.zeros(len(running))
+        cost[unserved[mine]] = problem.demand[asked[mine]] / problem.demand[asked[mine]].max()
+        solver.set_cost(cost)
+        best = solver.relaxed()
+        if best is None:
+            return None
+        solver.hold(unserved[mine], cost[unserved[mine]], best.cost, slack=1e-10)
+    solver.set_cost(running)
+    return solver.relaxed()
 
 
 def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places: Ints, share: Ints) -> None:

@@ -8,7 +8,7 @@ from ergon.planning.limits import Limit
 from ergon.planning.placing import Placer
 from ergon.planning.power import Figures, figures
 from ergon.planning.problem import Problem
-from ergon.planning.servers import Servers, lacking_work
+from ergon.planning.servers import Servers, lacking_work, less_short
 from ergon.planning.shares import share_out
 
 LEAST_SAVING = 0.03
@@ -104,15 +104,6 @@ def rank_of_shortfall(servers: Servers) -> list[tuple[float, float]]:
     tiers = servers.problem.tier
     count = int(tiers.max(initial=-1)) + 1
     return [(float(missing[tiers == t].sum()), float(unserved[tiers == t].sum())) for t in range(count)]
-
-
-def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> bool:
-    """Whether the first shortfall is truly less than the other, priority by priority."""
-    for mine, theirs in zip(one, other, strict=True):
-        for a, b in zip(mine, theirs, strict=True):
-            if abs(a - b) > 1e-6 * max(a, b):
-                return a < b
-    return False
 
 
 def earns_its_moves(better: Servers, mended: Servers) -> bool:

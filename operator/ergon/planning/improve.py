@@ -1,0 +1,133 @@
+"""Make a packing better by small steps that are taken back where they do not pay: empty servers, ruin a few and rebuild them.
+
+Steps are counted, and chance comes from a seed: the same packing becomes the same better one.
+"""
+
+import numpy as np
+
+from ergon.planning.effort import Effort
+from ergon.planning.placing import Placer
+from ergon.planning.servers import lacking_work, less_short
+from ergon.planning.shares import share_out
+
+_GAIN = 1e-6
+"""J below which a step is no improvement but rounding."""
+
+
+def improve(placer: Placer, effort: Effort) -> None:
+    """Empty servers as long as that pays, then ruin and recreate, then share the load out anew."""
+    search = _Search(placer)
+    search.serve_lacking()
+    budget = effort.closings
+    while budget > 0 and (tried := search.close_some(budget)) > 0:
+        budget -= tried
+    for _ in range(effort.rounds):
+        if not search.ruin_and_recreate():
+            break
+    if share_out(placer.servers, effort):
+        search.close_some(effort.closings)
+
+
+class _Search:
+    def __init__(self, placer: Placer) -> None:
+        self.placer, self.servers = placer, placer.servers
+        self._chance = np.random.default_rng(0)
+        self._pools_of = [
+            sorted({placer.servers.table.pool[c] for c in range(first, last)})
+            for first, last in zip(placer.servers.table.first, placer.servers.table.first[1:], strict=False)
+        ]
+
+    def _lacks(self, models: list[int]) -> list[tuple[float, float]]:
+        """By tier what these models lack, replicas and work; empty where they lack nothing."""
+        servers, table, tier = self.servers, self.servers.table, self.servers.problem.tier
+        lacks: list[tuple[float, float]] = []
+        for m in models:
+            work, missing = lacking_work(servers, m), max(0, table.lowest[m] - len(servers.homes[m]))
+            if work > 0 or missing:
+                lacks = lacks or [(0.0, 0.0)] * (int(tier.max()) + 1)
+                before = lacks[tier[m]]
+                lacks[tier[m]] = (before[0] + missing, before[1] + work)
+        return lacks
+
+    def serve_lacking(self) -> None:
+        """Make room for models that lack something: they first on a server, then what was there before."""
+        servers, table = self.servers, self.servers.table
+        for m in [m for m in range(len(servers.homes)) if self._lacks([m])]:
+            for c in self.placer.carriers(m) or self.placer.holders(m):
+                first, last = servers.start[table.pool[c]], servers.start[table.pool[c] + 1]
+                places = sorted(range(first, last), key=lambda s: (m in servers.residents[s], len(servers.residents[s]), s))
+                if any(self._rebuild([s], avoid=None, guest=m) for s in places[:12]) and not self._lacks([m]):
+                    break
+
+    def close_some(self, budget: int) -> int:
+        """Try to empty servers, the emptiest first; how many were tried, 0 where none could be emptied."""
+        servers = self.servers
+        used = [s for s, residents in enumerate(servers.residents) if residents]
+        used.sort(key=lambda s: (servers.load[s] / min(float(servers.limit[s]), 1.0), s))
+        tried = closed = 0
+        for s in used[:budget]:
+            if servers.residents[s]:
+                tried += 1
+                closed += self._rebuild([s], avoid=s)
+        return tried if closed else 0
+
+    def ruin_and_recreate(self) -> bool:
+        """Take a few related servers apart and place what was on them anew; whether there is anything to try."""
+        servers, chance = self.servers, self._chance
+        used = np.flatnonzero(servers.count > 0)
+        if len(used) < 2:
+            return False
+        first = int(used[chance.integers(len(used))])
+        around = {servers.pool_of[first]}
+        for m in servers.residents[first]:
+            around.update(self._pools_of[m])
+        pool = sorted(around)[int(chance.integers(len(around)))] if chance.random() < 0.6 else servers.pool_of[first]
+        near = used[(used >= servers.start[pool]) & (used < servers.start[pool + 1]) & (used != first)]
+        if not len(near):
+            return True
+        count = min(len(near), 1 + int(chance.integers(3)))
+        ruined = [first, *np.sort(chance.choice(near, count, replace=False)).tolist()]
+        self._rebuild(ruined, avoid=None)
+        return True
+
+    def _rebuild(self, ruined: list[int], avoid: int | None, guest: int | None = None) -> bool:
+        """Place everything on these servers anew, by chance in order of size; whether it was better, else nothing changes.
+
+        `avoid` stays empty. `guest` is placed first.
+        """
+        servers, table = self.servers, self.servers.table
+        mark, before = len(servers.journal), servers.total
+        size: dict[int, float] = {}
+        for s in ruined:
+            for m, c in list(servers.residents[s].items()):
+                busy = servers.share[m][s] / table.rho[c]
+                size[m] = size.get(m, 0.0) + max(
+                    busy, table.memory[c] / max(float(servers.problem.on.memory_bytes[servers.pool_of[s]]), 1.0)
+                )
+        if guest is not None:
+            size[guest] = 1e9
+        models = sorted(size)
+        lacked = self._lacks(models)
+        for s in ruined:
+            for m in list(servers.residents[s]):
+                servers.take(m, s)
+        if avoid is not None:
+            servers.free_slots[avoid] -= 1e9
+        shuffled = {m: size[m] * (1.0 if avoid is not None else 0.6 + 0.8 * self._chance.random()) for m in models}
+        for m in sorted(models, key=lambda m: (-shuffled[m], m)):
+            self.placer.place_all(m)
+        if avoid is not None:
+            servers.free_slots[avoid] += 1e9
+        if self._is_better(lacked, models, servers.total < before - _GAIN):
+            servers.journal.clear()
+            return True
+        servers.undo(mark)
+        return False
+
+    def _is_better(self, lacked: list[tuple[float, float]], models: list[int], cheaper: bool) -> bool:
+        lacks = self._lacks(models)
+        if not lacks and not lacked:
+            return cheaper
+        none = [(0.0, 0.0)] * max(len(lacks), len(lacked))
+        lacks, lacked = lacks or none, lacked or none
+        return less_short(lacks, lacked) or (cheaper and not less_short(lacked, lacks))
