@@ -95,8 +95,9 @@ async def test_a_server_that_answers_nonsense_is_unavailable() -> None:
             await client.get("v1", "ConfigMap", "x", "default")
 
 
-async def test_the_server_s_wish_to_wait_is_honoured() -> None:
-    async with serving(say(429, Retry_After="1"), say(200, CONFIG_MAP)) as script, client_of(script, Pace()) as client:
+@pytest.mark.parametrize("header", ["Retry-After", "retry-after"])  # as the API server writes it, and as proxies do
+async def test_the_server_s_wish_to_wait_is_honoured(header: str) -> None:
+    async with serving(say(429, **{header: "1"}), say(200, CONFIG_MAP)) as script, client_of(script, Pace()) as client:
         began = asyncio.get_running_loop().time()
         await client.get("v1", "ConfigMap", "x", "default")
         assert asyncio.get_running_loop().time() - began >= 1.0

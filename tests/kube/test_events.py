@@ -74,6 +74,30 @@ async def test_the_same_again_is_counted() -> None:
     assert second.body == {"series": {"count": 50, "lastObservedTime": "2026-01-01T00:00:49.000000Z"}}
 
 
+async def test_an_event_whose_creation_was_not_answered_is_counted_on() -> None:
+    def act(events: EventRecorder, clock: Clock) -> None:
+        for _ in range(2):
+            events.record(MODEL, "Normal", "Ready", "2 replicas")
+
+    first, second = await written(act, status(409, "it exists"), say(200))
+    assert (first.method, second.method) == ("POST", "PATCH")
+    assert second.body["series"]["count"] == 2
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_step_of_the_clock_loses_no_event_and_lets_none_flood(hours: int) -> None:
+    def act(events: EventRecorder, clock: Clock) -> None:
+        events.record(MODEL, "Normal", "Ready", "2 replicas")
+        clock.now += timedelta(hours=hours)
+        events.record(MODEL, "Normal", "Ready", "2 replicas")
+        for number in range(100):
+            events.record(MODEL, "Normal", "Moved", f"to server {number}")
+
+    requests = await written(act)
+    assert 2 + 23 <= len(requests) <= 2 + 25
+    assert {request.body.get("reason") for request in requests} >= {"Ready", "Moved"}
+
+
 async def test_after_ten_minutes_it_is_a_new_event() -> None:
     def act(events: EventRecorder, clock: Clock) -> None:
         events.record(MODEL, "Normal", "Ready", "2 replicas")

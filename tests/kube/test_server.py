@@ -139,7 +139,7 @@ SOURCES = {
 @pytest.mark.parametrize(
     "overlay",
     [
-        {"nodeSelector": {"gpu": "l4"}, "tolerations": [{"operator": "Exists"}], "priorityClassName": "high"},
+        {"nodeSelector": {"gpu": "l4", "env": "prod"}, "tolerations": [{"operator": "Exists"}], "priorityClassName": "high"},
         {"containers": [{"name": "triton", "resources": {"requests": {"cpu": "4"}}, "env": [{"name": "X", "value": "y"}]}]},
         {"containers": [{"name": "exporter", "image": "x"}], "imagePullSecrets": [{"name": "registry"}]},
         {"containers": [{"name": "store", "image": "mirror.example/rclone:1"}]},
@@ -188,6 +188,18 @@ REFUSED: dict[str, tuple[Object, str]] = {
         "/sources",
     ),
     "sources writable": (_in_container("store", volumeMounts=[{"name": "models", "mountPath": "/sources"}]), "/sources"),
+    "sources below in triton": (
+        _in_container("triton", volumeMounts=[{"name": "models", "mountPath": "//sources/./a", "readOnly": True}]),
+        "/sources",
+    ),
+    "models from elsewhere": (
+        _in_container("triton", volumeMounts=[{"name": "tmp", "mountPath": "/models"}]),
+        "/models is Ergon's and cannot be changed; change the volume models itself",
+    ),
+    "store without its volume": (
+        _in_container("store", volumeMounts=[{"mountPath": "/models", "$patch": "delete"}]),
+        "/models is Ergon's",
+    ),
     "models writable": (_in_container("side", volumeMounts=[{"name": "models", "mountPath": "/m"}]), "read-only"),
     "certificate elsewhere": (_in_container("triton", volumeMounts=[{"name": "tls", "mountPath": "/t"}]), "store's alone"),
     "secret elsewhere": (

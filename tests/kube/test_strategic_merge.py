@@ -26,6 +26,8 @@ BASE: dict[str, Any] = {
     ("overlay", "path", "expected"),
     [
         ({"spec": {"nodeSelector": {"a": "b"}}}, ["spec", "nodeSelector"], {"a": "b"}),
+        ({"spec": {"nodeSelector": {"env": "a", "volumes": "b"}}}, ["spec", "nodeSelector"], {"env": "a", "volumes": "b"}),
+        ({"metadata": {"labels": {"env": "prod"}}}, ["metadata", "labels"], {"env": "prod"}),
         ({"spec": {"securityContext": {"runAsUser": 5}}}, ["spec", "securityContext"], {"runAsUser": 5, "runAsNonRoot": True}),
         ({"spec": {"securityContext": {"runAsUser": None}}}, ["spec", "securityContext"], {"runAsNonRoot": True}),
         ({"spec": {"securityContext": {"$patch": "replace", "fsGroup": 1}}}, ["spec", "securityContext"], {"fsGroup": 1}),

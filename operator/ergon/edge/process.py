@@ -107,15 +107,16 @@ class Process:
         resync = asyncio.create_task(self._resync((*kinds, *OWN_NAMESPACE)), name="resync")
         kopf_stop = asyncio.Event()
         watches = [
-            asyncio.create_task(watch(self._cache, kinds, self.settings.watch_namespaces, self._seen, kopf_stop), name="watch"),
             asyncio.create_task(
-                watch(self._cache, OWN_NAMESPACE, (self.settings.operator_namespace,), self._seen, kopf_stop), name="watch own"
-            ),
+                watch(self._cache, which, namespaces, self._seen, kopf_stop, lambda: _take_signals(stop)), name=f"the {name}"
+            )
+            for name, which, namespaces in (
+                ("watch", kinds, self.settings.watch_namespaces),
+                ("watch of servers", OWN_NAMESPACE, (self.settings.operator_namespace,)),
+            )
         ]
         if settings is not self.settings:
             watches.append(asyncio.create_task(self._await_gateway(), name="the wait for the Gateway API"))
-        # kopf has taken the signals for itself by now, in each of its operators.
-        asyncio.get_running_loop().call_later(1.0, _take_signals, stop)
         ends: set[asyncio.Task[object]] = {engine, stopped, *watches, *({lost} if lost is not None else ())}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         code = self._why(engine, watches, lost, stop)
@@ -160,12 +161,13 @@ class Process:
 
     async def _with_gateway_if_there(self) -> Settings:
         """The settings, without the Gateway where its API is not installed: models are served all the same."""
-        if self.settings.gateway is None or await self._gateway_is_there():
+        if self.settings.gateway is None or await self._gateway_is_there() is not False:
             return self.settings
         log.warning("the Gateway API is not installed, so models get no routes; this is looked at again every minute")
         return replace(self.settings, gateway=None)
 
-    async def _gateway_is_there(self) -> bool:
+    async def _gateway_is_there(self) -> bool | None:
+        """None where the API server does not tell now."""
         try:
             for watched in ROUTES:
                 for namespace in self._namespaces(watched):
@@ -175,7 +177,7 @@ class Process:
         except NotFound:
             return False
         except KubeError:
-            return True
+            return None
         return True
 
     async def _await_gateway(self) -> None:

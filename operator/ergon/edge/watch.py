@@ -133,8 +133,11 @@ async def watch(
     namespaces: tuple[str, ...],
     seen: Seen,
     stop: asyncio.Event,
+    started: Callable[[], None],
 ) -> None:
     """Run kopf until `stop`. Returns, or raises, when kopf gives up: then the process ends and is started anew.
+
+    `started` is called once it runs: kopf has taken the process's signals for itself by then.
 
     Not by `kopf.operator`: at its end that takes every task of the event loop for its own, waits 5 s for them, and cancels them.
     """
@@ -148,6 +151,7 @@ async def watch(
         namespaces=list(namespaces),
         stop_flag=stop,
     )
+    started()
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -160,4 +164,7 @@ async def _cancelled(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel kopf's tasks and wait for their end."""
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks, timeout=_ENDING_SECONDS)
+    done, _ = await asyncio.wait(tasks, timeout=_ENDING_SECONDS)
+    for task in done:
+        if not task.cancelled():
+            task.exception()  # taken, so that asyncio does not tell it as lost

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -283,7 +283,7 @@ class KubeClient:
 
     async def _attempt(
         self, method: str, url: str, body: Any, content_type: str, verb: str, kind: str
-    ) -> tuple[int, dict[str, str], Any]:
+    ) -> tuple[int, Mapping[str, str], Any]:
         """One exchange: status (0 where no answer came), headers, decoded body or the reason for having none."""
         clock = asyncio.get_running_loop().time
         started, code = clock(), 0
@@ -323,7 +323,7 @@ class _Connection:
     async def close(self) -> None:
         await self._api.close()
 
-    async def exchange(self, method: str, url: str, body: Any, content_type: str) -> tuple[int, dict[str, str], bytes]:
+    async def exchange(self, method: str, url: str, body: Any, content_type: str) -> tuple[int, Mapping[str, str], bytes]:
         configuration = self._api.configuration
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "ergon"}
         for setting in (await configuration.auth_settings()).values():
@@ -331,4 +331,4 @@ class _Connection:
         response = await self._api.rest_client.request(
             method, configuration.host + url, headers=headers, body=body, _request_timeout=_UNTIMED
         )
-        return response.status, dict(response.headers), await response.read()
+        return response.status, response.headers, await response.read()  # not as a dict: proxies write retry-after small

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ergon.kube.client import KubeClient
-from ergon.kube.errors import KubeError
+from ergon.kube.errors import Conflict, KubeError
 from ergon.kube.pace import TokenBucket
 
 log = logging.getLogger("ergon.events")
@@ -161,7 +161,8 @@ class EventRecorder:
         count, first = series.count, series.written == 0
         try:
             if first:
-                await self._client.create(series.body)
+                with contextlib.suppress(Conflict):  # the answer to our own create was lost
+                    await self._client.create(series.body)
                 series.written = 1
             if count > series.written:
                 patch = {"series": {"count": count, "lastObservedTime": series.last}}

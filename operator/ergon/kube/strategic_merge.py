@@ -20,6 +20,8 @@ _KEYS = {
     "resourceClaims": "name",
     "schedulingGates": "name",
 }
+# Their keys are people's own words: a label may be called env.
+_TEXT_MAPS = {"labels", "annotations", "nodeSelector", "matchLabels", "limits", "requests", "volumeAttributes"}
 _DIRECTIVE = "$patch"
 
 
@@ -47,13 +49,14 @@ def _merge_maps(base: Any, overlay: dict[str, Any], path: str) -> dict[str, Any]
     if directive == "replace":
         return {key: deepcopy(value) for key, value in overlay.items() if key != _DIRECTIVE}
     merged = deepcopy(base)
+    in_text_map = path.rpartition(".")[2] in _TEXT_MAPS
     for key, value in overlay.items():
         where = f"{path}.{key}"
         if key == _DIRECTIVE:
             continue
         if value is None:
             merged.pop(key, None)
-        elif key in _KEYS:
+        elif key in _KEYS and not in_text_map:
             merged[key] = _merge_named(merged.get(key) or [], value, _KEYS[key], where, sources=key == "volumes")
         elif isinstance(value, dict):
             merged[key] = strategic_merge(merged.get(key), value, path=where)

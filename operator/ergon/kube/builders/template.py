@@ -5,6 +5,7 @@ reach, and what the engine relies on (names, arguments, labels, the read-only st
 """
 
 import json
+import posixpath
 import re
 from typing import Any
 
@@ -94,6 +95,11 @@ def _problem_of_containers(built: dict[str, Any], merged: dict[str, Any]) -> str
         for field in _FIXED[name]:
             if containers[name].get(field) != original.get(field):
                 return f"spec.template.spec.containers[{name}].{field}: {_instead(field)}"
+        mounts = {mount["mountPath"]: mount for mount in containers[name]["volumeMounts"]}
+        for mount in original["volumeMounts"]:
+            if mounts.get(mount["mountPath"]) != mount:
+                where = f"spec.template.spec.containers[{name}].volumeMounts"
+                return f"{where}: {mount['mountPath']} is Ergon's and cannot be changed; change the volume {mount['name']} itself"
         env = {variable["name"]: variable for variable in containers[name]["env"]}
         for variable in original["env"]:
             if env.get(variable["name"]) != variable and variable["name"] != "HOME":
@@ -132,7 +138,8 @@ def _problem_of_mounts(container: dict[str, Any]) -> str | None:
             return f"{where}: the volume {mount['name']} is the store's alone"
         if mount["name"] == "models" and name != "store" and not mount.get("readOnly"):
             return f"{where}: the volume models is read-only to all but the store"
-        if mount["mountPath"].rstrip("/") == "/sources" and (name != "store" or not mount.get("readOnly")):
+        path = "/" + posixpath.normpath(mount["mountPath"]).strip("/")
+        if f"{path}/".startswith("/sources/") and (name != "store" or not mount.get("readOnly")):
             return f"{where}: /sources is mounted into the store alone, with readOnly: true"
     return None
 
