@@ -52,10 +52,12 @@ def possible(placer: Placer, task: Task) -> list[tuple[int, int, int, int]]:
 
 
 class Exact:
-    """The programme of one task. The servers of the task hold nothing yet."""
+    """The programme of one task. The servers of the task hold nothing yet. `lacking`: tiers in which something may be short."""
 
-    def __init__(self, placer: Placer, task: Task, pairs: list[tuple[int, int, int, int]], effort: Effort) -> None:
-        self.placer, self.servers, self.task = placer, placer.servers, task
+    def __init__(
+        self, placer: Placer, task: Task, pairs: list[tuple[int, int, int, int]], lacking: list[int], effort: Effort
+    ) -> None:
+        self.servers, self.task, self.lacking = placer.servers, task, lacking
         rows = np.array(pairs, np.int64).reshape(len(pairs), 4)
         self.slots = _Slots(rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 3])
         self._programme = Programme()
@@ -72,7 +74,9 @@ class Exact:
         c, on = problem.candidates, problem.on
         self.there = add(np.zeros(len(x.candidate)), 1.0, whole=True)
         carries = self._carries
-        twofold = np.array(self.task.least)[x.model[carries]] > 1
+        least = np.array(self.task.least)[x.model[carries]]
+        may_lack = np.isin(problem.tier[c.model[x.candidate[carries]]], self.lacking)
+        twofold = (least > 1) | ((least == 1) & may_lack)  # else a replica that carries nothing is never of use
         self.loaded = self.there[carries].copy()
         self.loaded[twofold] = add(np.zeros(int(twofold.sum())), 1.0, whole=True)
         self._twofold = np.flatnonzero(twofold)
@@ -201,14 +205,14 @@ class Exact:
         table = self.servers.table
         return table.node_watts[p] * -(-max(self.servers.occupied[p], table.least[p]) // table.per_node[p])
 
-    def solve(self, nodes: int, lacking: list[int], start: Floats | None = None) -> Answer | None:
-        """The least J after the least shortfall, priority by priority. `lacking`: tiers in which something may be short."""
+    def solve(self, nodes: int, start: Floats | None = None) -> Answer | None:
+        """The least J after the least shortfall, priority by priority."""
         running = self.solver.cost.copy()
         tiers = self.servers.problem.tier[self.task.models]
-        for k in np.flatnonzero(~np.isin(tiers, lacking)).tolist():
+        for k in np.flatnonzero(~np.isin(tiers, self.lacking)).tolist():
             for column in (int(self.unserved[k]), int(self.missing[k])):
                 self.solver.set_column(column, 0.0, 0.0)
-        for tier in lacking:
+        for tier in self.lacking:
             mine = np.flatnonzero(tiers == tier)
             for columns, weights in (
                 (self.missing[mine], np.ones(len(mine))),
@@ -258,8 +262,8 @@ def solve_whole(placer: Placer, effort: Effort, lacking: list[int]) -> float | N
     pairs = possible(placer, task)
     answer = None
     if 0 < len(pairs) <= effort.exact_binaries:
-        exact = Exact(placer, task, pairs, effort)
-        answer = exact.solve(effort.exact_nodes, lacking)
+        exact = Exact(placer, task, pairs, lacking, effort)
+        answer = exact.solve(effort.exact_nodes)
     if answer is None:
         servers.undo(mark)
         return None

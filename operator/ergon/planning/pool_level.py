@@ -214,11 +214,29 @@ class _Model:
             put(rows, x.servers, -1.0)
             for columns, of, weight in replicas:
                 put(rows[c.pool[of]], columns, (part * weight)[of])
+        if not self.lenient:
+            self._add_unsplittable()
         nodes = add_rows(count, upper=0.0)
         put(nodes, x.servers, 1.0)
         put(nodes, x.nodes, -on.per_node.astype(float))
         self._add_awake()
         self._add_one_a_server(replicas)
+
+    def _add_unsplittable(self) -> None:
+        """Loads that must be on one server whole: of those above a half each needs its own, of those above a third any two one.
+
+        Dual feasible functions (Fekete and Schepers, New classes of fast lower bounds for bin packing problems, 2001), for
+        parts of a server as u / rho.
+        """
+        problem, c, x = self.problem, self.problem.candidates, self.columns
+        whole = problem.highest[c.model[x.share_of]] == 1
+        part = self._servers_for[x.share_of]
+        for k in (1, 2, 3):
+            counts = np.where(whole & (part <= 1 + 1e-9), np.floor((k + 1) * np.minimum(part, 1.0) * (1 - 1e-9)) / k, 0.0)
+            mine = np.flatnonzero(counts > 0)
+            rows = self._programme.add_rows(len(problem.pools), upper=0.0)
+            self._programme.put(rows, x.servers, -1.0)
+            self._programme.put(rows[c.pool[x.share_of[mine]]], x.share[mine], counts[mine])
 
     def _add_awake(self) -> None:
         x, on = self.columns, self.problem.on

@@ -37,7 +37,8 @@ def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = Fals
     used = np.unique(places)
     full = programme.add_rows(len(used), upper=limit[used] * _SLACK)
     programme.put(full[np.searchsorted(used, places)], share, 1.0)
-    _add_limits(servers, programme, candidates, places, share)
+    if not _add_limits(servers, programme, candidates, places, share):
+        return False
     solver = programme.solver(effort.solver_seconds, tolerance=1e-10)
     answer = solver.relaxed()
     if answer is not None and (answer.values[unserved] > 1e-9).any():
@@ -94,8 +95,8 @@ def _by_priority(servers: Servers, solver: Solver, asked: Ints, unserved: Ints) 
     return solver.relaxed()
 
 
-def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places: Ints, share: Ints) -> None:
-    """What executes in scope, with every server of it that may be awake taken as awake."""
+def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places: Ints, share: Ints) -> bool:
+    """What executes in scope, with every server of it that may be awake taken as awake; whether that can be within the limits."""
     problem, c = servers.problem, servers.problem.candidates
     for limit in servers.limits:
         if limit.hopeless:
@@ -108,9 +109,12 @@ def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places
             awake = np.zeros(len(servers.load))
             np.maximum.at(awake, places[mine], problem.on.pue[c.pool[candidates[mine]]] * c.awake_watts[candidates[mine]])
             fixed += float(awake.sum())
-        row = programme.add_rows(1, upper=max(0.0, limit.watts - fixed))
+        if fixed > limit.watts:
+            return False
+        row = programme.add_rows(1, upper=limit.watts - fixed)
         slope = problem.on.pue[c.pool[candidates]] * c.slope_watts[candidates]
         programme.put(np.full(int(mine.sum()), row[0]), share[mine], slope[mine])
+    return True
 
 
 def _round_off(servers: Servers, m: int, demand: float) -> None:
