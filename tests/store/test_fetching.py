@@ -2,7 +2,7 @@
 
 import pytest
 
-from ergon.store import AccessDenied, FetchFailed, ModelStore, SourceNotFound
+from ergon.store import AccessDenied, ModelDirectoryInvalid, ModelStore, SourceNotFound
 from tests.store.conftest import Volume
 from tests.store.rclone import Rclone, Sources, secret_for
 from tests.store.steps import fetched, source_of
@@ -91,13 +91,19 @@ async def test_what_an_earlier_attempt_fetched_is_not_fetched_again(store: Model
     assert (await fetched(store, source, "t.twice-1")).bytes_done == 0
 
 
-async def test_what_does_not_belong_there_is_noticed(store: ModelStore, sources: Sources, s3: Rclone, volume: Volume) -> None:
-    sources.add("clean")
-    (volume.models / ".incoming" / "t.clean-1" / "1").mkdir(parents=True)
-    (volume.models / ".incoming" / "t.clean-1" / "1" / "left-over").write_text("of another life")
-    error = (await fetched(store, source_of("s3://models/clean", secret_for(s3)), "t.clean-1")).error
-    assert isinstance(error, FetchFailed)
-    assert "1 files differ from the source after the fetch, first 1/left-over" in str(error)
+async def test_what_an_earlier_attempt_left_there_goes(store: ModelStore, volume: Volume) -> None:
+    """The owner of a source that was refused mends it in its place: what it held before must not stand in the way for ever."""
+    folder = volume.sources / "mended"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt.txt").write_text("")
+    (folder / "1" / "model.py").write_text("")
+    assert (await fetched(store, source_of("file:///mended"), "t.mended-1")).error is None
+    with pytest.raises(ModelDirectoryInvalid):
+        await store.validate("t.mended-1", "python")
+    (folder / "config.pbtxt.txt").rename(folder / "config.pbtxt")
+    assert (await fetched(store, source_of("file:///mended"), "t.mended-1")).error is None
+    await store.validate("t.mended-1", "python")
+    assert {path.name for path in (volume.models / ".incoming" / "t.mended-1").iterdir()} == {"1", "config.pbtxt"}
 
 
 async def test_rclone_knows_every_option_that_a_source_sets(store: ModelStore) -> None:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ergon.store import Source, SourceInvalid, SourceNotAllowed, StoreError, parse_source
+from ergon.store import (
+    AccessDenied,
+    DiskFull,
+    FetchFailed,
+    Source,
+    SourceInvalid,
+    SourceNotAllowed,
+    SourceNotFound,
+    StoreError,
+    parse_source,
+)
 from ergon.store.addresses import host_refusal
 from ergon.store.errors import source_error
 
@@ -188,6 +198,12 @@ def test_whatever_is_written_stays_below_the_sources(text: str) -> None:
         "[::ffff:169.254.169.254]",
         "[64:ff9b::a9fe:a9fe]",
         "[2002:7f00:1::]",
+        "[::7f00:1]",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+        "[fd20:ce::254]",
+        "[::ffff:168.63.129.16]",
         "224.0.0.1",
         "255.255.255.255",
         "localhost",
@@ -217,8 +233,9 @@ def test_addresses_of_the_node_the_cloud_and_the_api_server_are_refused(host: st
 def test_the_api_servers_own_addresses_are_refused() -> None:
     assert host_refusal("10.96.0.1") is None
     assert host_refusal("10.96.0.1", ["10.96.0.1"]) == "is the Kubernetes API server"
-    with pytest.raises(SourceNotAllowed, match="is the Kubernetes API server"):
-        parse_source("https://10.96.0.1/x", "1", api_server_addresses=("10.96.0.1",))
+    for written in ("10.96.0.1", "[::ffff:10.96.0.1]", "[::ffff:a60:1]", "[64:ff9b::10.96.0.1]"):
+        with pytest.raises(SourceNotAllowed, match="is the Kubernetes API server"):
+            parse_source(f"https://{written}/x", "1", api_server_addresses=("10.96.0.1", "fd00::1", "a-name"))
 
 
 @pytest.mark.parametrize(
@@ -226,6 +243,26 @@ def test_the_api_servers_own_addresses_are_refused() -> None:
 )
 def test_stores_in_the_cluster_and_outside_are_allowed(host: str) -> None:
     assert parsed(f"https://{host}/models").remote is not None
+
+
+@pytest.mark.parametrize(
+    ("uri", "text", "kind", "says"),
+    [
+        ("s3://models/403/1", "directory not found: models/403/1", SourceNotFound, "nothing is there"),
+        ("s3://models/a", "NoSuchKey: weights-401.bin", SourceNotFound, "nothing is there"),
+        ("s3://models/a", "operation error S3: HeadObject, StatusCode: 403, RequestID", AccessDenied, "name a Secret"),
+        ("https://example.org/a", "error listing: HTTP Error: 401 Unauthorized", AccessDenied, "name a Secret"),
+        ("gs://models/a", "googleapi: Error 403: no access", AccessDenied, "name a Secret"),
+        ("file:///a", "open /sources/a/1/model.py: permission denied", AccessDenied, "chmod -R a+rX"),
+        ("s3://models/a", "write /models/.incoming/a: no space left on device", DiskFull, "is full"),
+        ("s3://models/a", "connection reset by peer", FetchFailed, "connection reset"),
+    ],
+)
+def test_what_rclone_says_becomes_what_to_do(uri: str, text: str, kind: type[StoreError], says: str) -> None:
+    error = source_error(text, uri=uri, secret_name=None, secrets=())
+    assert type(error) is kind
+    assert says in str(error)
+    assert ("Secret" in str(error)) == (kind is AccessDenied and not uri.startswith("file:"))
 
 
 def test_secrets_show_neither_in_a_source_nor_in_errors() -> None:

@@ -98,7 +98,7 @@ class ModelStore:
         return size
 
     async def fetch(self, source: Source, incoming_id: str) -> FetchJob:
-        """Begin to copy a source into `.incoming/<incoming_id>`; a fetch into it that still runs is stopped, its files are used.
+        """Begin to bring a source to `.incoming/<incoming_id>`; a fetch into it that still runs is stopped, its files are used.
 
         Returns at once; follow it by `progress`. Raises what `size` raises for a `file` source; others fail in the job.
         """
@@ -107,7 +107,7 @@ class ModelStore:
         group = await self._fresh_group(incoming_id)
         answer = await self._source(
             source,
-            "sync/copy",
+            "sync/sync",  # not a copy: what an earlier attempt left, and the source no longer has, goes
             srcFs=remote,
             dstFs=self._path(INCOMING, incoming_id),
             createEmptySrcDirs=True,

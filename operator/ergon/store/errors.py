@@ -53,8 +53,8 @@ class CommandFailed(StoreError):
 
 _DENIED = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken|AuthenticationFailed|AuthorizationFailure"
-    r"|AuthenticationRequired|NoAuthenticationInformation|invalid_grant|Unauthorized|Forbidden|permission denied"
-    r"|status ?code:? 40[13]|\b(401|403)\b|cannot parse account key|couldn't parse .*credential",
+    r"|AuthenticationRequired|NoAuthenticationInformation|invalid_grant|Unauthorized|Forbidden"
+    r"|(status ?code|HTTP error|response|error):? ?40[13]\b|cannot parse account key|couldn't parse .*credential",
     re.IGNORECASE,
 )
 _MISSING = re.compile(
@@ -62,6 +62,7 @@ _MISSING = re.compile(
     r"|no such file or directory|status ?code:? 404|404 Not Found",
     re.IGNORECASE,
 )
+_UNREADABLE = re.compile("permission denied", re.IGNORECASE)
 _NO_ROOM = re.compile(r"no space left on device|disk quota exceeded|file too big for remaining disk space", re.IGNORECASE)
 
 
@@ -70,7 +71,10 @@ def source_error(text: str, *, uri: str, secret_name: str | None, secrets: Itera
     clean = one_line(text, secrets)
     if _NO_ROOM.search(text):
         return DiskFull(f"{uri}: the server's model volume is full ({clean}); give the pool more disk or it fewer models")
-    if _DENIED.search(text):
+    if _UNREADABLE.search(text) and uri.startswith("file:"):
+        what = "the store's user may not read it; make it readable to all (chmod -R a+rX)"
+        return AccessDenied(f"{uri}: {what} ({clean})")
+    if _DENIED.search(text) or _UNREADABLE.search(text):
         cause = f"correct the Secret {secret_name}" if secret_name else "name a Secret with credentials in secretName"
         return AccessDenied(f"{uri}: access denied ({clean}); {cause}")
     if is_missing(text):
