@@ -12,6 +12,7 @@ import pytest
 
 from ergon.triton import (
     ConfigurationInvalid,
+    InstanceKind,
     LoadRefused,
     ModelNotServed,
     OutcomeUnknown,
@@ -19,6 +20,7 @@ from ergon.triton import (
     ServerUnavailable,
     TritonServer,
     WrongKey,
+    compose,
 )
 from tests.triton.server import CONFIG, DOUBLE, KEY, Server, free_ports
 
@@ -61,6 +63,19 @@ async def test_a_model_loads_serves_and_tells_its_revision(server: Server, trito
     assert await triton.loaded_revision("t.first") == "7"
     assert (await triton.configuration("t.first"))["max_batch_size"] == 8
     assert await infer(server, "t.first", 21) == 42
+
+
+async def test_an_ensemble_needs_to_name_neither_backend_nor_platform(server: Server, triton: TritonServer) -> None:
+    server.add("t.step")
+    await triton.load("t.step", server.config("t.step"), 30)
+    names = 'input_map { key: "X" value: "X" } output_map { key: "Y" value: "Y" }'
+    step = f'ensemble_scheduling {{ step [{{ model_name: "t.step" model_version: -1 {names} }}] }}'
+    tensors = 'input [{ name: "X" data_type: TYPE_FP32 dims: [1] }] output [{ name: "Y" data_type: TYPE_FP32 dims: [1] }]'
+    text = f"max_batch_size: 8 {tensors} {step}"
+    server.add("t.both", config=text)
+    config = compose(text, {}, name="t.both", backend="ensemble", revision="1", default_kind=InstanceKind.CPU)
+    await triton.load("t.both", config, 30)
+    assert await triton.loaded_revision("t.both") == "1"
 
 
 async def test_the_server_says_who_it_is(server: Server, triton: TritonServer) -> None:

@@ -138,6 +138,13 @@ def test_a_platform_stands_for_its_backend(platform: str, backend: str) -> None:
     assert f"says backend {backend}, the variant says openvino" in refusal({}, text=text, backend="openvino")
 
 
+@pytest.mark.parametrize("written", ["", 'backend: "ensemble"', 'platform: "ensemble"'])
+def test_an_ensemble_is_known_by_its_platform(written: str) -> None:
+    config = composed(text=FILE.replace('backend: "onnxruntime"', written), backend="ensemble")
+    assert config["platform"] == "ensemble"
+    assert "backend" not in config
+
+
 def test_a_file_without_a_backend_gets_the_variants() -> None:
     assert composed(text=FILE.replace('backend: "onnxruntime"', ""))["backend"] == "onnxruntime"
 

@@ -18,8 +18,9 @@ from ergon.triton.overrides import check_override, field_named
 
 REVISION_PARAMETER = "ergon_revision"
 
+_ENSEMBLE = "ensemble"
 _BACKEND_OF_PLATFORM = {
-    "ensemble": "ensemble",
+    _ENSEMBLE: _ENSEMBLE,
     "onnxruntime_onnx": "onnxruntime",
     "pytorch_libtorch": "pytorch",
     "tensorflow_graphdef": "tensorflow",
@@ -134,7 +135,10 @@ def _set_backend(config: Any, backend: str, name: str) -> None:
             f"model {name}: the model directory's config.pbtxt says backend {written}, the variant says {backend}; "
             "correct the variant's backend or its source"
         )
-    if not config.platform:
+    if backend == _ENSEMBLE:
+        config.platform = _ENSEMBLE  # Triton knows ensembles by their platform alone, and looks a backend up on disk
+        config.ClearField("backend")
+    elif not config.platform:
         config.backend = backend
 
 
