@@ -75,8 +75,8 @@ class _Rows:
             ("threads", 1),
             ("mip_rel_gap", 1e-7),
             ("mip_abs_gap", 1e-7),
-            ("mip_feasibility_tolerance", 1e-9),
-            ("primal_feasibility_tolerance", 1e-9),
+            ("mip_feasibility_tolerance", 1e-7),  # at 1e-9 HiGHS 1.16 cuts optima off and calls what is left optimal
+            ("primal_feasibility_tolerance", 1e-7),
             ("time_limit", seconds),
         ):
             solver.setOptionValue(option, value)
