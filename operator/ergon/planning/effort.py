@@ -19,9 +19,10 @@ class Effort:
 
     `mip_nodes`: branch-and-bound nodes for the pool level (0: its relaxation only, rounded). `mip_columns`: the pool level is
     solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
-    on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the
-    other (lower ones together). `closings`, `rounds`: servers that are tried to be emptied, and rounds of ruin and recreate.
-    `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
+    on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the other (lower ones together).
+    `fills`: shares of a server that the pool level gives away, each packed anew. `closings`, `rounds`: servers that are tried
+    to be emptied, and rounds of ruin and recreate. `solver_seconds` guards against a solver that hangs, and is no part of the
+    effort: when it strikes, the plan says so.
     """
 
     mip_nodes: int = 200
@@ -29,6 +30,7 @@ class Effort:
     exact_binaries: int = 120
     exact_nodes: int = 2000
     tiers: int = 8
+    fills: tuple[float, ...] = (0.96, 0.9)
     closings: int = 200
     rounds: int = 150
     solver_seconds: float = 20.0

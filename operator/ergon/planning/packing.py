@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ergon.planning.placing import LEAST_PIECE, Placer
+from ergon.planning.placing import Placer
 from ergon.planning.pool_level import PoolLevel
 from ergon.planning.servers import ROUNDING, Servers
 
@@ -85,21 +85,14 @@ def _place(placer: Placer, item: Item, target: list[int], later: list[Item]) -> 
             found = found or placer.best(c, piece)
         else:
             found = placer.best(c, piece)
-            if found is None and servers.occupied[p] < target[p]:
+        if found is None:
+            part = placer.fill_piece(c, u)
+            if part is not None:
+                found, piece = (0.0, part[0]), part[1]
+            elif u <= rho * (1 + ROUNDING) and servers.occupied[p] < target[p]:
                 found = placer.fresh(c, piece)
         if found is None:
-            room = placer.room(c)
-            used = servers.count[servers.start[p] : servers.start[p + 1]] > 0
-            room[~used] = -1.0
-            k = int(np.argmax(room)) if len(room) else 0
-            piece = float(room[k]) if len(room) else 0.0
-            left = servers.table.highest[m] - len(servers.homes[m])
-            if piece < max(LEAST_PIECE, 0.1 * u) or left < 2:
-                break
-            piece = min(piece, u)
-            if servers.limits and servers.spare(c, servers.start[p] + k, piece) < piece:
-                break
-            found = (0.0, servers.start[p] + k)
+            break
         servers.put(c, found[1], piece)
         work = 0.0 if piece >= u else work - piece * mu
     if work > 0:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ergon.planning.arrays import Floats, Ints
+from ergon.planning.arrays import Bools, Floats, Ints
 from ergon.planning.limits import closed_by
 from ergon.planning.pool_level import PoolLevel
 from ergon.planning.servers import ROUNDING, Servers
@@ -12,6 +12,10 @@ LEAST_PIECE = 0.02
 
 _TIGHTNESS = 0.02
 """What a wholly free server is worth against its own cost, when servers that fit are compared: full ones first."""
+
+
+_Option = tuple[float, int, int, float]
+"""J (a unit of work), candidate, server and busy share of a replica that could be."""
 
 
 class Placer:
@@ -155,7 +159,7 @@ class Placer:
             work = rest
             if not self.may_add(m):
                 return work
-            placed = self._place_whole(m, work) or self._place_piece(m, work)
+            placed = self._place_once(m, work)
             if placed is None:
                 return work
             work = 0.0 if placed >= work * (1 - ROUNDING) else work - placed
@@ -180,7 +184,28 @@ class Placer:
             work -= u * table.mu[c]
         return work
 
-    def _place_whole(self, m: int, work: float) -> float | None:
+    def _place_once(self, m: int, work: float) -> float | None:
+        """Add one replica for as much of the work as costs least a unit of work; how much, None where there is no room."""
+        servers, table = self.servers, self.servers.table
+        whole = self._whole(m, work)
+        last = table.highest[m] - len(servers.homes[m]) <= 1
+        chosen: _Option | None
+        if whole is not None and (last or servers.residents[whole[2]]):
+            chosen = whole
+        else:
+            piece = self._piece(m, work, by_size=last)
+            if whole is None or (piece is not None and piece[0] < whole[0] and not last):
+                chosen = piece if piece is not None else whole
+            else:
+                chosen = whole
+        if chosen is None:
+            return None
+        _, c, s, u = chosen
+        servers.put(c, s, u)
+        return min(work, u * table.mu[c])
+
+    def _whole(self, m: int, work: float) -> _Option | None:
+        """The server for all of the work at the least price."""
         found: tuple[float, int, int, float] | None = None
         table = self.servers.table
         for c in self.carriers(m):
@@ -201,39 +226,67 @@ class Placer:
                 option = self.fresh(c, u)
                 if option is not None and (found is None or base + option[0] < found[0]):
                     found = (base + option[0], c, option[1], u)
-        if found is None:
-            return None
-        self.servers.put(found[1], found[2], found[3])
-        return work
+        return None if found is None else (found[0] / work, *found[1:])
 
-    def _place_piece(self, m: int, work: float) -> float | None:
-        """The piece that serves most for its J a unit of work, on any server."""
+    def _piece(self, m: int, work: float, *, by_size: bool) -> _Option | None:
+        """The server for a part of the work at the least price a unit of work, or (`by_size`) for the largest part."""
         found: tuple[float, int, int, float] | None = None
         servers, table = self.servers, self.servers.table
         for c in self.carriers(m):
+            if found is not None and not by_size and self._per_work[c] >= found[0]:
+                break
             p = table.pool[c]
-            a = servers.start[p]
-            room = self.room(c)
-            if not len(room):
+            a, b = servers.start[p], servers.start[p + 1]
+            if a == b:
                 continue
-            used = servers.count[a : a + len(room)] > 0
-            for mine, opening in ((used, 0.0), (~used, self._opening(p) if servers.occupied[p] < len(room) else 0.0)):
-                inside = np.where(mine, room, -1.0)
-                k = int(np.argmax(inside))
-                u = min(float(inside[k]), work / table.mu[c])
-                u = servers.spare(c, a + k, u) if servers.limits and u > 0 else u
+            room = self.room(c)
+            used = servers.count[a:b] > 0
+            for s, opening in self._pieces(c, room, used):
+                u = min(float(room[s - a]), work / table.mu[c])
+                u = servers.spare(c, s, u) if servers.limits and u > 0 else u
                 if u <= min(LEAST_PIECE, 0.5 * work / table.mu[c]):
                     continue
-                price = self._per_work[c] + (opening + self.rent[c]) / (u * table.mu[c])
-                if self.servers.table.highest[m] - len(servers.homes[m]) <= 1:
-                    price = -u * table.mu[c]
+                rise = max(0.0, table.awake[c] - float(servers.awake[s])) * table.watt_cost[p]
+                price = self._per_work[c] + (opening + rise + self.rent[c]) / (u * table.mu[c])
+                price = -u * table.mu[c] if by_size else price
                 if found is None or price < found[0]:
-                    found = (price, c, a + k, u)
-        if found is None:
+                    found = (price, c, s, u)
+        return found
+
+    def _pieces(self, c: int, room: Floats, used: Bools) -> list[tuple[int, float]]:
+        """(server, J of opening it): the one in use with the most room that the candidate would not spoil, and a fresh one."""
+        servers, p = self.servers, self.servers.table.pool[c]
+        a = servers.start[p]
+        found = []
+        if servers.occupied[p]:
+            limit = servers.limit[a : a + len(room)]
+            spoilt = np.where(np.isfinite(limit), np.maximum(limit - servers.table.rho[c], 0.0), 0.0)
+            k = int(np.argmax(np.where(used & (room > 0), room - spoilt, -np.inf)))
+            if room[k] > 0 and used[k]:
+                found.append((a + k, 0.0))
+        if servers.occupied[p] < len(room):
+            k = int(np.argmax(np.where(used, -np.inf, room)))
+            if room[k] > 0 and not used[k]:
+                found.append((a + k, self._opening(p)))
+        return found
+
+    def fill_piece(self, c: int, u: float) -> tuple[int, float] | None:
+        """(server in use, busy share) for a part of a load, as large as fits; None where no part is worth a replica."""
+        servers = self.servers
+        p = servers.table.pool[c]
+        a, b = servers.start[p], servers.start[p + 1]
+        if (
+            a == b
+            or not servers.occupied[p]
+            or servers.table.highest[servers.table.model[c]] - len(servers.homes[servers.table.model[c]]) < 2
+        ):
             return None
-        _, c, s, u = found
-        servers.put(c, s, u)
-        return u * table.mu[c]
+        room = self.room(c)
+        for s, _ in self._pieces(c, room, servers.count[a:b] > 0)[:1]:
+            piece = min(u, float(room[s - a]))
+            if servers.residents[s] and piece >= max(LEAST_PIECE, 0.1 * u) and self._within_limits(c, s, piece):
+                return s, piece
+        return None
 
     def hold(self, m: int, preferred: list[int] | None = None) -> bool:
         """Place a replica that carries nothing where it costs least; whether there was room."""

@@ -70,9 +70,16 @@ class _Model:
     """The programme of one problem. With `lenient`, every model may lack replicas; otherwise only load may be unserved."""
 
     def __init__(
-        self, problem: Problem, limits: tuple[Limit, ...], effort: Effort, *, lenient: bool, watts: bool = False
+        self,
+        problem: Problem,
+        limits: tuple[Limit, ...],
+        effort: Effort,
+        *,
+        lenient: bool,
+        watts: bool = False,
+        fill: float = 1.0,
     ) -> None:
-        self.problem, self.lenient = problem, lenient
+        self.problem, self.lenient, self._fill = problem, lenient, fill
         _c, on = problem.candidates, problem.on
         self._programme = Programme()
         self._watt_cost = on.pue if watts else on.watt_cost
@@ -205,7 +212,7 @@ class _Model:
         put, add_rows, count = self._programme.put, self._programme.add_rows, len(self.problem.pools)
         replicas = ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model))))
         self._priced_rows = [busy := add_rows(count, upper=0.0)]
-        put(busy, x.servers, -1.0)
+        put(busy, x.servers, -self._fill)
         put(busy[c.pool[x.share_of]], x.share, self._servers_for[x.share_of])
         with np.errstate(divide="ignore", invalid="ignore"):
             memory_part = np.nan_to_num(c.memory_bytes / on.memory_bytes[c.pool], posinf=1.0)
@@ -214,29 +221,11 @@ class _Model:
             put(rows, x.servers, -1.0)
             for columns, of, weight in replicas:
                 put(rows[c.pool[of]], columns, (part * weight)[of])
-        if not self.lenient:
-            self._add_unsplittable()
         nodes = add_rows(count, upper=0.0)
         put(nodes, x.servers, 1.0)
         put(nodes, x.nodes, -on.per_node.astype(float))
         self._add_awake()
         self._add_one_a_server(replicas)
-
-    def _add_unsplittable(self) -> None:
-        """Loads that must be on one server whole: of those above a half each needs its own, of those above a third any two one.
-
-        Dual feasible functions (Fekete and Schepers, New classes of fast lower bounds for bin packing problems, 2001), for
-        parts of a server as u / rho.
-        """
-        problem, c, x = self.problem, self.problem.candidates, self.columns
-        whole = problem.highest[c.model[x.share_of]] == 1
-        part = self._servers_for[x.share_of]
-        for k in (1, 2, 3):
-            counts = np.where(whole & (part <= 1 + 1e-9), np.floor((k + 1) * np.minimum(part, 1.0) * (1 - 1e-9)) / k, 0.0)
-            mine = np.flatnonzero(counts > 0)
-            rows = self._programme.add_rows(len(problem.pools), upper=0.0)
-            self._programme.put(rows, x.servers, -1.0)
-            self._programme.put(rows[c.pool[x.share_of[mine]]], x.share[mine], counts[mine])
 
     def _add_awake(self) -> None:
         x, on = self.columns, self.problem.on
@@ -248,7 +237,7 @@ class _Model:
             column = self._programme.add_columns(np.array([step * self._watt_cost[pool]]), float(on.most[pool]), whole=True)
             need = self._programme.add_rows(2, upper=0.0)
             self._programme.put(np.full(len(candidates), need[0]), share_column[candidates], self._servers_for[candidates])
-            self._programme.put(need[:1], column, -1.0)
+            self._programme.put(need[:1], column, -self._fill)
             self._programme.put(need[1:], column, 1.0)
             self._programme.put(need[1:], np.array([below.get(pool, int(x.servers[pool]))]), -1.0)
             below[pool] = int(column[0])
@@ -332,14 +321,18 @@ class _Model:
         return bool((answer.values[x.unserved] > _NONE).any() or (answer.values[x.missing] > _NONE).any())
 
 
-def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
-    """The pool-level optimum, with its bound; None when the solver has no answer in its time."""
-    model = _Model(problem, limits, effort, lenient=False)
+def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort, fill: float = 1.0) -> PoolLevel | None:
+    """The pool-level optimum, with its bound; None when the solver has no answer in its time.
+
+    `fill`: of a server's busy share and memory what is given away; below 1 it leaves room for what packing loses, and the bound
+    is none.
+    """
+    model = _Model(problem, limits, effort, lenient=False, fill=fill)
     relaxed = model.solver.relaxed()
     if relaxed is None:
         return None
     if model.lacks(relaxed):
-        return _solve_short(problem, limits, effort)
+        return _solve_short(problem, limits, effort, fill)
     for column in (*model.columns.unserved.tolist(), *model.columns.missing.tolist()):
         model.solver.set_column(column, 0.0, 0.0)
     return _in_whole(model, relaxed, effort, none_short=True)
@@ -355,9 +348,9 @@ def _in_whole(model: _Model, relaxed: Answer, effort: Effort, *, none_short: boo
     return model.read(solved, relaxed.prices, bound, none_short=none_short)
 
 
-def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
+def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort, fill: float) -> PoolLevel | None:
     """The same where not everything can be served: least shortfall first, priority by priority from the highest."""
-    model = _Model(problem, limits, effort, lenient=True)
+    model = _Model(problem, limits, effort, lenient=True, fill=fill)
     solver = model.solver
     for tier in model.tiers:
         worth = np.zeros(len(solver.cost))

@@ -1,5 +1,6 @@
 """Find the servers of every replica: from nothing by way of the pool level, and from what stands."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ergon.planning.effort import Effort
@@ -52,17 +53,28 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Found
 
 def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort) -> Found:
     """A plan made as if nothing stood, put where most of it stands already."""
-    ways = [
-        _packed(problem, limits, level, effort, by_rho=by_rho) for by_rho in ((False, True) if level is not None else (False,))
-    ]
-    best = ways[0]
-    for placer in ways[1:]:
+    best = _packed(problem, limits, level, effort, by_rho=False)
+    for guide, by_rho in _guides(problem, limits, level, effort):
+        placer = _packed(problem, limits, guide, effort, by_rho=by_rho)
         if _better(placer.servers, best.servers):
             best = placer
     proof = _exactly(best, effort)
     settled = settle(best.servers)
     hold_limits(settled)
     return Found(settled, level, (), proof)
+
+
+def _guides(
+    problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort
+) -> Iterator[tuple[PoolLevel, bool]]:
+    """Other pool levels to pack, and whether those of like rho go together: with some room left for what packing loses."""
+    if level is None:
+        return
+    for fill in effort.fills:
+        guide = solve_pools(problem, limits, effort, fill) if fill < 1 else level
+        if guide is not None and guide.none_short == level.none_short:
+            yield guide, False
+            yield guide, True
 
 
 def _packed(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort, *, by_rho: bool) -> Placer:
