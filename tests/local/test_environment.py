@@ -84,7 +84,10 @@ def test_all_labels_are_lines() -> None:
     assert pod_field(POD, "metadata.labels", {}) == 'app.kubernetes.io/name="x"'
 
 
-@pytest.mark.parametrize(("text", "number"), [("500m", 0.5), ("2", 2), ("1Ki", 1024), ("512Mi", 512 << 20), ("1e3", 1000)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("500m", 0.5), ("2", 2), ("1Ki", 1024), ("512Mi", 512 << 20), ("1e3", 1000), ("1Ei", 2**60), ("2P", 2e15)],
+)
 def test_quantities(text: str, number: float) -> None:
     assert quantity(text) == pytest.approx(number)
 
@@ -92,3 +95,5 @@ def test_quantities(text: str, number: float) -> None:
 def test_a_wrong_quantity_is_refused() -> None:
     with pytest.raises(ValueError, match="not a quantity"):
         quantity("5 apples")
+    with pytest.raises(ValueError, match="not a quantity"):
+        quantity("1.2.3")

@@ -225,3 +225,42 @@ async def test_a_service_address_listens_only_while_it_has_endpoints() -> None:
 
 def test_a_service_without_address_wants_no_listener() -> None:
     assert Service("ns", "a").endpoints("http") == []
+
+
+async def test_a_service_address_that_was_taken_is_listened_on_once_it_is_free() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port, service_port = server.sockets[0].getsockname()[1], taken.sockets[0].getsockname()[1]
+    proxy = ServiceProxy()
+    runner = asyncio.create_task(proxy.run())
+    table = ServiceTable(proxy.update)
+    table.service_changed(None, service("a", "127.0.0.1", ports=[{"name": "http", "port": service_port}]))
+    table.slice_changed(None, endpoint_slice("s", "a", endpoint("127.0.0.1"), port=port))
+    await settled()
+    taken.close()
+    await taken.wait_closed()
+
+    async def until(greeting: bytes) -> None:
+        async with asyncio.timeout(5):
+            while True:
+                found = b"refused"
+                with contextlib.suppress(ConnectionError):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", service_port)
+                    found = await reader.read()
+                    writer.close()
+                    await writer.wait_closed()
+                if found == greeting:
+                    return
+                await asyncio.sleep(0.05)
+
+    await until(b"hello")
+    table.slice_changed(None, endpoint_slice("s", "a", endpoint("127.0.0.1", ready=False), port=port))
+    await until(b"refused")
+    runner.cancel()
+    await asyncio.gather(runner, return_exceptions=True)
+    server.close()
+    await settled()

@@ -206,6 +206,12 @@ def test_logs_are_followed_and_cut(kube: Kube) -> None:
     assert "no pod in namespace default is called 'talks'" in elsewhere.stderr
 
 
+def test_a_followed_log_ends_with_the_last_words(kube: Kube) -> None:
+    kube.apply(job("hurries", "sleep 1; i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done"))
+    kube.until("pod", "hurries", lambda item: item.get("status", {}).get("phase") in ("Running", "Succeeded"))
+    assert kube.kubectl("logs", "--follow", "hurries").endswith("line 3000\n")
+
+
 def test_a_sidecar_starts_before_and_ends_after(kube: Kube) -> None:
     mounts = [{"name": "data", "mountPath": "/data"}]
     sidecar = {

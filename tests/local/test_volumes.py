@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ergon.local.node.environment import ConfigurationError
-from ergon.local.node.volumes import Content, _inside, select_items, write_payload
+from ergon.local.node.volumes import Content, PodVolumes, VolumeError, _inside, select_items, write_payload
 
 
 def content(text: str, mode: int = 0o644) -> Content:
@@ -57,3 +57,39 @@ def test_a_sub_path_stays_inside(tmp_path: Path) -> None:
     for path in ("../x", "out/etc"):
         with pytest.raises(ConfigurationError, match="leaves its volume"):
             _inside(tmp_path, path)
+
+
+def test_a_change_that_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    write_payload(tmp_path, {"a": Content(b"1", 0o644)})
+    (tmp_path / "..data_tmp").symlink_to("of-a-node-that-ended")
+    write_payload(tmp_path, {"a": Content(b"2", 0o644)})
+    assert (tmp_path / "a").read_text() == "2"
+
+
+class Tokens:
+    """In the place of the TokenRequest API: a token that says for whom it is."""
+
+    async def request(self, method: str, path: str, body: dict) -> dict:
+        return {"status": {"token": f"for {body['spec']['audiences']}"}}
+
+
+async def test_tokens_of_one_name_for_two_audiences_are_two(tmp_path: Path) -> None:
+    def projected(name: str, **more: str) -> dict:
+        return {"name": name, "projected": {"sources": [{"serviceAccountToken": {"path": "token", **more}}]}}
+
+    pod = {
+        "metadata": {"namespace": "n", "name": "p", "uid": "u"},
+        "spec": {"volumes": [projected("api"), projected("vault", audience="vault")]},
+    }
+    volumes = PodVolumes(Tokens(), pod, tmp_path, tmp_path, {})  # type: ignore[arg-type]
+    await volumes.set_up()
+    shown = [(tmp_path / "volumes" / name / "token").read_text() for name in ("api", "vault")]
+    assert shown == ["for []", "for ['vault']"]
+
+
+async def test_a_volume_that_cannot_be_understood_is_told_as_such(tmp_path: Path) -> None:
+    field = {"path": "cpu", "resourceFieldRef": {"resource": "limits.cpu"}}
+    for volume in ({"downwardAPI": {"items": [field]}}, {"emptyDir": {"medium": "Memory", "sizeLimit": "lots"}}):
+        pod = {"metadata": {"namespace": "n", "name": "p", "uid": "u"}, "spec": {"volumes": [{"name": "v", **volume}]}}
+        with pytest.raises(VolumeError, match='volume "v"'):
+            await PodVolumes(Tokens(), pod, tmp_path, tmp_path, {}).set_up()  # type: ignore[arg-type]

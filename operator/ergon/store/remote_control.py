@@ -15,6 +15,8 @@ from yarl import URL
 from ergon.store.errors import CommandFailed, StoreUnavailable
 
 _TEXT_LIMIT_BYTES = 1 << 20
+# No limit of aiohttp's own on the whole: where it runs out in the moment in which the caller is cancelled, it swallows that.
+_CONNECT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
 class CommandRefused(Exception):
@@ -48,7 +50,7 @@ class RemoteControl:
         """Run one command and return its answer, waiting at most `seconds`."""
         url = URL(f"https://{self.address}/{command}")
         try:
-            async with self._session.post(url, json=parameters, timeout=_timeout(seconds)) as response:
+            async with asyncio.timeout(seconds), self._session.post(url, json=parameters, timeout=_CONNECT) as response:
                 answer = await self._read_json(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unavailable(error, seconds) from None
@@ -60,7 +62,7 @@ class RemoteControl:
         """The text of one file of at most 1 MiB. Raises CommandFailed for a bigger one or one that is not UTF-8."""
         url = URL(f"https://{self.address}/%5B{quote(fs)}%5D/{quote(path)}", encoded=True)
         try:
-            async with self._session.get(url, timeout=_timeout(seconds)) as response:
+            async with asyncio.timeout(seconds), self._session.get(url, timeout=_CONNECT) as response:
                 if response.status != 200:
                     answer = await self._read_json(response)
                     raise CommandRefused(response.status, str(answer.get("error", f"HTTP {response.status}")))
@@ -91,10 +93,6 @@ class RemoteControl:
         if isinstance(error, TimeoutError | asyncio.TimeoutError):
             return StoreUnavailable(f"rclone at {self.address} does not answer within {seconds:g} s")
         return StoreUnavailable(f"rclone at {self.address} does not answer ({type(error).__name__})")
-
-
-def _timeout(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, 5.0))
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

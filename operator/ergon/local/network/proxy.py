@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 _ATTEMPTS = 3
 _CONNECT_SECONDS = 3.0
 _BACKLOG = 1024
+_AGAIN_SECONDS = 1.0
 
 
 class ServiceProxy:
@@ -69,7 +70,12 @@ class ServiceProxy:
                 PipeListener(lambda protocol: self._dial(place, protocol)), *place, backlog=_BACKLOG
             )
         except OSError as error:
-            _log.warning("service address %s:%d: %s", *place, error)
+            _log.warning("service address %s:%d is tried again: %s", *place, error)
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._again, place)
+
+    def _again(self, place: tuple[str, int]) -> None:
+        self._dirty.add(place)
+        self._wake.set()
 
     async def _dial(self, place: tuple[str, int], protocol: asyncio.Protocol) -> None:
         """Connect to one endpoint; another is tried when it does not answer. Raises OSError when none does."""

@@ -60,8 +60,12 @@ async def _logs(node: Node, request: web.Request) -> web.StreamResponse:
         if "tailLines" in request.query:
             log.seek(tail_offset(file, int(request.query["tailLines"])))
         await _copy(log, response, limit)
-        while request.query.get("follow") == "true" and runner.writes(file):
+        writes = request.query.get("follow") == "true"
+        while writes:
             await asyncio.sleep(_FOLLOW_SECONDS)
+            writes = runner.writes(file)  # asked before the last look, so that no last words are lost
+            if log.tell() > file.stat().st_size:
+                log.seek(0)  # it was begun anew, having grown too large
             await _copy(log, response, None)
     await response.write_eof()
     return response

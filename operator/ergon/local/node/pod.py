@@ -59,7 +59,14 @@ class PodWorker:
         """Begin the pod's life in the background."""
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._live()), loop.create_task(self._report()), loop.create_task(self._refresh())]
+        self._tasks[0].add_done_callback(self._tell_bug)
         self._dirty.set()
+
+    def _tell_bug(self, life: asyncio.Task[None]) -> None:
+        """A pod whose life ended by an error of this node would else wait for ever without a word."""
+        if not life.cancelled() and (error := life.exception()) is not None:
+            _log.error("the life of %s ended", self.context.full_name, exc_info=error)
+            self.context.warn("FailedSync", f"the local node failed: {type(error).__name__}: {error}")
 
     def _carry_on(self, item: Object) -> None:
         """Containers that ran before this node came back have been started once more."""

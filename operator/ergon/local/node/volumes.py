@@ -21,6 +21,7 @@ Object = dict[str, Any]
 _FILE_MODE = 0o644
 _TOKEN_SECONDS = 3607
 _REFRESH_SHARE = 0.8
+_CHANGING = ("configMap", "secret", "projected", "downwardAPI")
 
 
 class VolumeError(Exception):
@@ -46,7 +47,7 @@ class PodVolumes:
         self._facts = facts
         self._paths: dict[str, Path] = {}
         self._tmpfs: list[Path] = []
-        self._tokens: dict[str, tuple[float, bytes]] = {}
+        self._tokens: dict[tuple[str, str, int], tuple[float, bytes]] = {}
 
     async def set_up(self) -> None:
         """Make every volume; raises VolumeError for what is missing. May be called again after an error."""
@@ -54,13 +55,13 @@ class PodVolumes:
             if volume["name"] not in self._paths:
                 try:
                     self._paths[volume["name"]] = await self._make(volume)
-                except (ConfigurationError, ApiError, OSError) as error:
+                except (ConfigurationError, ApiError, OSError, ValueError) as error:
                     raise VolumeError(f'volume "{volume["name"]}": {error}') from error
 
     async def refresh(self) -> None:
         """Bring changed Secrets, ConfigMaps and tokens that are about to expire into the running pod."""
         for volume in self._pod["spec"].get("volumes") or []:
-            if volume["name"] in self._paths and any(kind in volume for kind in ("configMap", "secret", "projected")):
+            if volume["name"] in self._paths and any(kind in volume for kind in _CHANGING):
                 write_payload(self._paths[volume["name"]], await self._payload(volume))
 
     def tear_down(self) -> None:
@@ -154,6 +155,8 @@ class PodVolumes:
             return {source["serviceAccountToken"]["path"]: Content(token, mode)}
         if "downwardAPI" in source:
             items = source["downwardAPI"].get("items") or []
+            if any("fieldRef" not in item for item in items):
+                raise ConfigurationError("local nodes have no resourceFieldRef in volumes; use it in env")
             return {
                 item["path"]: Content(
                     pod_field(self._pod, item["fieldRef"]["fieldPath"], self._facts).encode(), int(item.get("mode") or mode)
@@ -181,13 +184,14 @@ class PodVolumes:
 
     async def _token(self, source: Object) -> bytes:
         """A token bound to this pod, from the TokenRequest API; renewed when 80 % of its life is over."""
-        due, token = self._tokens.get(source["path"], (0.0, b""))
+        # By all that it was asked for: two volumes may call different tokens the same.
+        asked = (source["path"], source.get("audience") or "", int(source.get("expirationSeconds") or _TOKEN_SECONDS))
+        due, token = self._tokens.get(asked, (0.0, b""))
         if time.monotonic() < due:
             return token
         metadata = self._pod["metadata"]
         account = self._pod["spec"].get("serviceAccountName") or "default"
-        seconds = int(source.get("expirationSeconds") or _TOKEN_SECONDS)
-        audience = source.get("audience")
+        _, audience, seconds = asked
         reference = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
         answer = await self._api.request(
             "POST",
@@ -203,7 +207,7 @@ class PodVolumes:
             },
         )
         token = str(answer["status"]["token"]).encode()
-        self._tokens[source["path"]] = (time.monotonic() + seconds * _REFRESH_SHARE, token)
+        self._tokens[asked] = (time.monotonic() + seconds * _REFRESH_SHARE, token)
         return token
 
 
@@ -237,6 +241,7 @@ def write_payload(folder: Path, payload: Mapping[str, Content]) -> None:
         file.chmod(content.mode)
     old = current.readlink().name if current.is_symlink() else ""
     link = folder / "..data_tmp"
+    link.unlink(missing_ok=True)  # of a node that ended in this very moment
     link.symlink_to(stamp)
     link.replace(current)
     tops = {path.partition("/")[0] for path in payload}
