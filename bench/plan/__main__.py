@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from bench.common import Report, say
 from bench.plan import parts
+from bench.plan.shapes import Style
 
 PARTS: dict[str, Callable[[argparse.Namespace, Report], None]] = {
     "optima": parts.run_optima,
@@ -29,6 +30,7 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=3, help="seeds a size and style")
     options.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS), help="parts to run; none: all")
     options.add_argument("--sizes", nargs="*", default=["tiny", "small", "mid", "large"], help="sizes of the table")
+    options.add_argument("--styles", nargs="*", type=Style, default=list(Style), help="styles of the table and of against")
     options.add_argument("--optima", type=int, default=1000, help="tiny fleets of each kind")
     options.add_argument("--replans", type=int, default=20, help="changes of each kind")
     options.add_argument("--hours", type=float, default=24.0, help="length of the simulated day")

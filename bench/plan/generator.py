@@ -7,6 +7,7 @@ that the fleet's load (the least share of its servers that any fluid placement m
 import math
 import random
 from dataclasses import replace
+from functools import lru_cache
 
 from tests.planning import law
 from tests.planning.law import Law, Use
@@ -19,6 +20,7 @@ from ergon.api.types import LabelSelector
 from ergon.fleet.types import Fleet, Model, Pool, Variant, WattLimit
 
 
+@lru_cache(maxsize=12)
 def instance(size: Size, style: Style, seed: int, zipf: float) -> Fleet:
     """A fleet; the same for the same arguments."""
     chance = random.Random(f"{size} {style} {seed} {zipf}")

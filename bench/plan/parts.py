@@ -39,7 +39,7 @@ def run_table(arguments: argparse.Namespace, report: Report) -> None:
     """Sizes x styles."""
     rows = []
     for size in arguments.sizes:
-        for style in Style if size != "large" else (Style.MIXED,):
+        for style in arguments.styles if size != "large" else (Style.MIXED,):
             seeds = list(range(arguments.seed, arguments.seed + (arguments.seeds if size != "large" else 1)))
             for effort in ("normal", "thorough") if size == "mid" else ("normal",):
                 made = cell(size, style, effort, seeds)
@@ -109,7 +109,7 @@ def run_against(arguments: argparse.Namespace, report: Report) -> None:
     best: list[float] = []
     rows, problems, above = [], [], 0
     for size in [size for size in arguments.sizes if size in ("small", "mid")]:
-        for style in Style:
+        for style in arguments.styles:
             seeds = range(arguments.seed, arguments.seed + (arguments.seeds if size == "small" else 1))
             for name, seed, zipf in instances(style, list(seeds)):
                 mine = against(instance(SIZES[size], style, seed, zipf), Effort.normal())
