@@ -24,7 +24,7 @@ def improve(placer: Placer, effort: Effort) -> None:
     for _ in range(effort.rounds):
         if not search.ruin_and_recreate():
             break
-    if share_out(placer.servers, effort, only_busy_places=bool(placer.servers.limits)):
+    if share_out(placer.servers, effort, only_busy_places=True):
         search.close_some(effort.closings)
 
 

@@ -9,6 +9,9 @@ from ergon.planning.placing import Placer
 from ergon.planning.pool_level import PoolLevel
 from ergon.planning.servers import ROUNDING, Servers
 
+_FEW = 2
+"""Replicas up to which a model's shares are chosen so that whole replicas can carry them."""
+
 _LEAST_SHARE = 0.02
 """A smaller share of a model on a pool is a remnant of the relaxation: it goes where the rest goes."""
 
@@ -55,11 +58,50 @@ def _items(placer: Placer, level: PoolLevel) -> list[Item]:
     items = []
     for m, parts in by_model.items():
         kept = [part for part in parts if part[0] >= _LEAST_SHARE] or [max(parts)]
-        kept = sorted(kept, key=lambda part: (-part[0], part[1]))[: table.highest[m]]
+        kept = sorted(kept, key=lambda part: (-part[0], part[1]))
+        if table.highest[m] <= _FEW and _replicas(placer, m, kept) > table.highest[m]:
+            kept = _few(placer, m) or kept
+        kept = kept[: table.highest[m]]
         whole = min(1.0, sum(part[0] for part in parts))
         total = sum(part[0] for part in kept)
         items += [Item(c, table.demand[m] * whole * share / total) for share, c in kept]
     return items
+
+
+def _replicas(placer: Placer, m: int, parts: list[tuple[float, int]]) -> int:
+    """How many replicas these shares of a model need, whole ones."""
+    return sum(math.ceil(share * _servers_for(placer, m, c) - 1e-9) for share, c in parts)
+
+
+def _servers_for(placer: Placer, m: int, c: int) -> float:
+    table = placer.servers.table
+    return table.demand[m] / table.mu[c] / table.rho[c]
+
+
+def _few(placer: Placer, m: int) -> list[tuple[float, int]]:
+    """Shares that one replica can carry, or two: the least price for a model that may have no more."""
+    table = placer.servers.table
+    found: tuple[float, list[tuple[float, int]]] | None = None
+    carriers = placer.carriers(m)
+    for k, a in enumerate(carriers):
+        most_a = min(1.0, 1.0 / _servers_for(placer, m, a))
+        price_a = placer.price[a] * table.demand[m] / table.mu[a]
+        if most_a >= 1 - 1e-12:
+            options = [(price_a + placer.rent[a], [(1.0, a)])]
+        elif table.highest[m] < 2:
+            continue
+        else:
+            options = []
+            for b in carriers[k:]:
+                most_b = min(1.0, 1.0 / _servers_for(placer, m, b))
+                if most_a + most_b >= 1 - 1e-12:
+                    price_b = placer.price[b] * table.demand[m] / table.mu[b]
+                    price = price_a * most_a + price_b * (1 - most_a) + placer.rent[a] + placer.rent[b]
+                    options.append((price, [(most_a, a), (1 - most_a, b)] if a != b else [(1.0, a)]))
+        for option in options:
+            if found is None or option[0] < found[0]:
+                found = option
+    return found[1] if found is not None else []
 
 
 def _size(servers: Servers, item: Item) -> float:

@@ -88,6 +88,8 @@ class _Model:
         self._closed = closed_by(limits, problem)
         self.columns = self._add_columns()
         self._add_models()
+        if not lenient:
+            self._add_main_replica()
         self._add_pools()
         self._add_limits(limits)
         self.tiers = self._add_tiers(effort) if lenient else []
@@ -206,21 +208,41 @@ class _Model:
             mine = tight[c.model[of]]
             put(row[c.model[of[mine]]], columns[mine], weight[of[mine]])
 
+    def _add_main_replica(self) -> None:
+        """Of at most k replicas that carry all of a model's demand one carries a k-th of it: where that is possible, it stands."""
+        problem, c, x = self.problem, self.problem.candidates, self.columns
+        most = problem.highest[c.model[x.share_of]]
+        could = self._servers_for[x.share_of] <= most * (1 + 1e-9)
+        scarce = np.zeros(len(problem.models), np.bool_)
+        scarce[c.model[x.share_of[(most > 1) & ~could]]] = True
+        scarce &= np.bincount(c.model[x.share_of[could]], minlength=len(problem.models)) > 0
+        models = np.flatnonzero(scarce)
+        row = np.full(len(problem.models), -1, np.int64)
+        row[models] = self._programme.add_rows(len(models), 1.0)
+        mine = np.flatnonzero(could & scarce[c.model[x.share_of]])
+        of = x.share_of[mine]
+        self._programme.put(row[c.model[of]], x.share[mine], self._replicas_for[of])
+        unserved = np.full(len(problem.models), -1, np.int64)
+        unserved[x.unserved_of] = x.unserved
+        self._programme.put(row[models], unserved[models], 1.0)
+
     def _add_pools(self) -> None:
         """Busy share, memory and places of each pool, its nodes, its awake servers, and one replica of a model a server."""
-        _problem, c, x, on = self.problem, self.problem.candidates, self.columns, self.problem.on
+        c, x, on = self.problem.candidates, self.columns, self.problem.on
         put, add_rows, count = self._programme.put, self._programme.add_rows, len(self.problem.pools)
         replicas = ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model))))
         self._priced_rows = [busy := add_rows(count, upper=0.0)]
         put(busy, x.servers, -self._fill)
         put(busy[c.pool[x.share_of]], x.share, self._servers_for[x.share_of])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            memory_part = np.nan_to_num(c.memory_bytes / on.memory_bytes[c.pool], posinf=1.0)
-        for part in (memory_part, 1.0 / np.maximum(on.slots[c.pool], 1)):
-            self._priced_rows.append(rows := add_rows(count, upper=0.0))
+        self._parts = _parts(self.problem)
+        for number, part in enumerate(self._parts):
+            rows = add_rows(count, upper=0.0)
             put(rows, x.servers, -1.0)
             for columns, of, weight in replicas:
-                put(rows[c.pool[of]], columns, (part * weight)[of])
+                mine = np.flatnonzero(part[of] > 0)
+                put(rows[c.pool[of[mine]]], columns[mine], (part * weight)[of[mine]])
+            if number < 2:
+                self._priced_rows.append(rows)
         nodes = add_rows(count, upper=0.0)
         put(nodes, x.servers, 1.0)
         put(nodes, x.nodes, -on.per_node.astype(float))
@@ -240,6 +262,11 @@ class _Model:
             self._programme.put(need[:1], column, -self._fill)
             self._programme.put(need[1:], column, 1.0)
             self._programme.put(need[1:], np.array([below.get(pool, int(x.servers[pool]))]), -1.0)
+            for part in self._parts:
+                room = self._programme.add_rows(1, upper=0.0)
+                held = candidates[part[candidates] > 0]
+                self._programme.put(np.full(len(held), room[0]), share_column[held], (part * self._replicas_for)[held])
+                self._programme.put(room, column, -1.0)
             below[pool] = int(column[0])
             self.awake.append((pool, int(column[0]), step))
 
@@ -319,6 +346,19 @@ class _Model:
         """Whether something is short in the answer."""
         x = self.columns
         return bool((answer.values[x.unserved] > _NONE).any() or (answer.values[x.missing] > _NONE).any())
+
+
+def _parts(problem: Problem) -> list[Floats]:
+    """By candidate, parts of a server that each replica takes, of which no server gives more than 1.
+
+    Its memory and its place; and because memory cannot be split: above a half each replica needs a server, above a third any
+    two, above a quarter any three (dual feasible functions: Fekete and Schepers, New classes of fast lower bounds for bin
+    packing problems, 2001).
+    """
+    c, on = problem.candidates, problem.on
+    memory = np.divide(c.memory_bytes, on.memory_bytes[c.pool], out=np.zeros(len(c.pool)), where=c.memory_bytes > 0)
+    steps = [np.floor((k + 1) * memory * (1 - 1e-12)) / k for k in (1, 2, 3)]
+    return [np.maximum(memory, 0.0), 1.0 / np.maximum(on.slots[c.pool], 1), *(np.clip(step, 0.0, 1.0) for step in steps)]
 
 
 def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort, fill: float = 1.0) -> PoolLevel | None:

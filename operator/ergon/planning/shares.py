@@ -1,11 +1,13 @@
 """How much each of the standing replicas serves: a linear programme over replicas that stay where they are."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.effort import Effort
 from ergon.planning.linear import Answer, Programme, Solver
-from ergon.planning.servers import ROUNDING, Servers
+from ergon.planning.servers import ROUNDING, Servers, lacking_work
 
 _SLACK = 1 + 2e-10
 """A plan that fills a server to the last bit must be found to be possible again."""
@@ -14,11 +16,31 @@ _SLACK = 1 + 2e-10
 def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = False) -> bool:
     """Serve as much as the replicas can, for the least J; whether the solver had an answer.
 
-    A server is filled up to the least rho of its replicas of models with demand. With `only_busy_places`, replicas that carry
-    nothing now are left so, and stand in nobody's way.
+    A server is filled up to the least rho of its replicas that may carry load. With `only_busy_places`, those that carry
+    nothing now are left so, and stand in nobody's way; else first those of models that have others elsewhere, where they
+    would only make the server's limit less.
     """
+    if only_busy_places:
+        return _share_out(servers, effort, lambda m, s: servers.share[m][s] > 0)
+    must = np.full(len(servers.load), np.inf)
+    for m, homes in enumerate(servers.homes):
+        if len(homes) == 1 and servers.table.demand[m] > 0:
+            for s, c in homes.items():
+                must[s] = min(must[s], servers.table.rho[c])
+    done = _share_out(servers, effort, lambda m, s: servers.table.rho[servers.homes[m][s]] >= must[s] or must[s] == np.inf)
+    if done and not any(lacking_work(servers, m) for m in range(len(servers.homes))):
+        return True
+    mark, lacked = len(servers.journal), sum(lacking_work(servers, m) for m in range(len(servers.homes)))
+    again = _share_out(servers, effort, lambda m, s: True)
+    if done and again and sum(lacking_work(servers, m) for m in range(len(servers.homes))) >= lacked:
+        servers.undo(mark)
+    return done or again
+
+
+def _share_out(servers: Servers, effort: Effort, may_carry: Callable[[int, int], bool]) -> bool:
     problem, table = servers.problem, servers.table
-    models, candidates, places = _replicas(servers, only_busy_places)
+    models, candidates, places = _replicas(servers, may_carry)
+    idle = [(m, s) for m, homes in enumerate(servers.homes) for s in homes if servers.share[m][s] > 0 and not may_carry(m, s)]
     if not len(models):
         return True
     mu, rho = problem.candidates.mu[candidates], problem.candidates.rho[candidates]
@@ -45,6 +67,8 @@ def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = Fals
         answer = _by_priority(servers, solver, asked, unserved)
     if answer is None:
         return False
+    for m, s in idle:
+        servers.change(m, s, 0.0)
     values = np.minimum(answer.values[share], rho)
     for m, s, u in zip(models.tolist(), places.tolist(), values.tolist(), strict=True):
         now = u if u > 1e-9 else 0.0
@@ -55,14 +79,14 @@ def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = Fals
     return True
 
 
-def _replicas(servers: Servers, only_busy_places: bool) -> tuple[Ints, Ints, Ints]:
+def _replicas(servers: Servers, may_carry: Callable[[int, int], bool]) -> tuple[Ints, Ints, Ints]:
     table = servers.table
     found = [
         (m, c, s)
         for m, homes in enumerate(servers.homes)
         if table.demand[m] > 0
         for s, c in sorted(homes.items())
-        if table.mu[c] > 0 and (not only_busy_places or servers.share[m][s] > 0)
+        if table.mu[c] > 0 and may_carry(m, s)
     ]
     rows = np.array(found, np.int64).reshape(len(found), 3)
     return rows[:, 0], rows[:, 1], rows[:, 2]
