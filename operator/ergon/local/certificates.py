@@ -17,7 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ergon.local.state import API_ADDRESS, API_PORT, API_SERVICE_ADDRESS, Layout, write_atomically
 
 _VALID = datetime.timedelta(days=365)
-_CLOCK_SKEW = datetime.timedelta(minutes=5)
+_CLOCK_SKEW = datetime.timedelta(days=1)
+"""A machine's clock may be set back by hours while its cluster runs."""
 
 
 @dataclass(frozen=True)

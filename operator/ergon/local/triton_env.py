@@ -6,6 +6,7 @@ part is never taken for whole, because it gets its name last.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -88,7 +89,8 @@ def _link_kubectl(folder: Path) -> None:
         if link.is_symlink() and not link.exists():
             link.unlink(missing_ok=True)
         if not os.path.lexists(link) and os.access(place, os.W_OK):
-            link.symlink_to(folder / "venv" / "bin" / "kubectl")
+            with contextlib.suppress(FileExistsError):  # another `up` was faster
+                link.symlink_to(folder / "venv" / "bin" / "kubectl")
 
 
 def _wheel(folder: Path) -> Path:

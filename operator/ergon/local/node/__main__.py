@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ergon.local.kubeclient import Api, Informer
+import aiohttp
+
+from ergon.local.kubeclient import Api, ApiError, Informer
 from ergon.local.node.addresses import PodAddresses, node_address
 from ergon.local.node.endpoint import serve
 from ergon.local.node.images import Images
@@ -55,7 +57,10 @@ class Agent:
             node.stop()
         elif verb == "start" and not node.alive:
             node.sweep(set(self._pods))
-            await node.start()
+            try:
+                await node.start()
+            except (ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                return f"node {name!r} cannot register with the API server: {error or type(error).__name__}"
             for pod in list(self._pods.values()):
                 if pod["spec"].get("nodeName") == name:
                     node.pod_changed(pod)
@@ -117,4 +122,5 @@ def main() -> None:
     asyncio.run(_run(Layout.of(sys.argv[1])))
 
 
-main()
+if __name__ == "__main__":
+    main()
