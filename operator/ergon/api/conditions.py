@@ -106,8 +106,24 @@ class BudgetAccepted(StrEnum):
     """Whether the budget is held."""
 
     ACCEPTED = "Accepted"
+    WATTS_ONLY = "WattsOnly"
     INVALID_SPEC = "InvalidSpec"
     NOT_IMPLEMENTED = "NotImplemented"
+
+
+class BudgetWithin(StrEnum):
+    """Whether what the plan takes is within the limit."""
+
+    WITHIN_LIMIT = "WithinLimit"
+    OVER_LIMIT = "OverLimit"
+
+
+class BudgetFeasible(StrEnum):
+    """Whether the limit can be held and every model have what it should."""
+
+    FEASIBLE = "Feasible"
+    SERVERS_ALONE = "ServersAlone"
+    MODELS_SHED = "ModelsShed"
 
 
 class Finding(Protocol):
@@ -148,7 +164,11 @@ MODEL_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {
     "Stalled": (ModelAccepted, ModelPlaced, ModelLoaded),
 }
 POOL_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {"Accepted": (PoolAccepted,), "Ready": (PoolReady,)}
-BUDGET_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {"Accepted": (BudgetAccepted,)}
+BUDGET_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {
+    "Accepted": (BudgetAccepted,),
+    "WithinBudget": (BudgetWithin,),
+    "Feasible": (BudgetFeasible,),
+}
 _WORDS = {True: "True", False: "False", None: "Unknown"}
 
 

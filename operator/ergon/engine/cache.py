@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ergon.api.parse import InvalidObject, parse_model, parse_pool
+from ergon.api.budget import EnergyBudgetSpec
+from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool
 from ergon.api.pool import AcceleratorPoolSpec
 from ergon.fleet.build import build_model, build_pool
 from ergon.fleet.types import Model, ModelKey, Pool, ServerKey
@@ -47,6 +48,18 @@ class PoolRecord:
     deleting: bool
 
 
+@dataclass(slots=True)
+class BudgetRecord:
+    """One EnergyBudget. `spec` is None where it cannot be understood."""
+
+    name: str
+    uid: str
+    generation: int
+    spec: EnergyBudgetSpec | None
+    refusal: Refusal | None
+    status: Object
+
+
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
     """What matters of a node."""
@@ -80,7 +93,7 @@ class Cache:
 
     models: dict[ModelKey, ModelRecord] = field(default_factory=dict)
     pools: dict[str, PoolRecord] = field(default_factory=dict)
-    budgets: dict[str, Object] = field(default_factory=dict)
+    budgets: dict[str, BudgetRecord] = field(default_factory=dict)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     terminating: set[str] = field(default_factory=set)
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
@@ -111,9 +124,7 @@ class Cache:
             case "AcceleratorPool":
                 self._put_pool(obj)
             case "EnergyBudget":
-                name = obj["metadata"]["name"]
-                self.budgets[name] = obj
-                self.wake(budgets=[name])
+                self._put_budget(obj)
             case "Namespace":
                 self._put_namespace(obj)
             case "Node":
@@ -147,6 +158,7 @@ class Cache:
                     self.wake(pools=[name], plan=True)
             case "EnergyBudget":
                 self.budgets.pop(name, None)
+                self.wake(budgets=[name], plan=True)
             case "Namespace":
                 self.namespaces.pop(name, None)
                 self.terminating.discard(name)
@@ -238,6 +250,15 @@ class Cache:
             old is None or old.pool != pool or (old.pool is not None and pool is not None and old.pool.labels != pool.labels)
         )
         self.wake(pools=[name], plan=changed)
+
+    def _put_budget(self, obj: Object) -> None:
+        metadata = obj["metadata"]
+        name, generation, old = metadata["name"], int(metadata.get("generation", 0)), self.budgets.get(metadata["name"])
+        parsed = parse_budget(obj)
+        refusal = Refusal("InvalidSpec", parsed.message) if isinstance(parsed, InvalidObject) else None
+        spec = None if isinstance(parsed, InvalidObject) else parsed
+        self.budgets[name] = BudgetRecord(name, metadata["uid"], generation, spec, refusal, obj.get("status") or {})
+        self.wake(budgets=[name], plan=old is None or old.spec != spec)
 
     def _put_namespace(self, obj: Object) -> None:
         name = obj["metadata"]["name"]

@@ -2,24 +2,56 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from ergon.api.budget import EnergyBudgetSpec
 from ergon.engine.cache import Cache
 from ergon.engine.servers import Servers
-from ergon.fleet.types import Fleet, ModelKey, Replica, ServerKey
+from ergon.fleet.build import build_watt_limit
+from ergon.fleet.types import Fleet, Model, ModelKey, Replica, ServerKey
 from ergon.planning import Alternative, Plan, plan
+from ergon.reconcile.budgets import BudgetView, scope_of, scope_watts, shed_in
+from ergon.reconcile.observed import Refusal
 
 log = logging.getLogger("ergon.planner")
+
+
+RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A plan, and what it was made from."""
+
+    plan: Plan
+    changed: set[ModelKey]
+    snapshot: Fleet
+    version: int
+    refused: frozenset[tuple[ModelKey, str, ServerKey]]
+    seconds: float
 
 
 class Planner:
     """Holds the current plan. The first plan after a start is made from what statuses and servers say, so that nothing moves."""
 
-    def __init__(self, cache: Cache, servers: Servers, operator_namespace: str) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        servers: Servers,
+        operator_namespace: str,
+        now: Callable[[], float],
+        observe: Callable[[str, float], None],
+    ) -> None:
         self._cache = cache
+        self._now = now
+        self._observe = observe
+        self._making: asyncio.Task[_Made] | None = None
+        self._retry_at = 0.0
         self._servers = servers
         self._operator_namespace = operator_namespace
         self._plan: Plan | None = None
+        self._snapshot: Fleet | None = None
         self._planned_version = -1
         self._unavailable: dict[str, frozenset[int]] = {}
         self._refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
@@ -29,8 +61,20 @@ class Planner:
 
     @property
     def outdated(self) -> bool:
-        """Whether what the plan was made from has changed."""
+        """Whether what the plan was made from has changed, and it is time to make another."""
+        if self._now() < self._retry_at:
+            return False
         return self._planned_version != self._cache.plan_version or self._servers.refused() != self._refused
+
+    @property
+    def busy(self) -> bool:
+        """Whether a plan is being made."""
+        return self._making is not None
+
+    @property
+    def made_once(self) -> bool:
+        """Whether there is a plan."""
+        return self._plan is not None
 
     def knows(self, key: ModelKey) -> bool:
         """Whether the plan was made with this model in it."""
@@ -64,40 +108,91 @@ class Planner:
         """Memory that the planned replicas of a pool declare."""
         return self._used_bytes.get(pool, 0)
 
+    def budget(self, name: str, spec: EnergyBudgetSpec | None, refusal: Refusal | None) -> BudgetView:
+        """A budget beside the plan."""
+        scope = scope_of(name, spec) if spec is not None else None
+        if scope is None or self._plan is None or self._snapshot is None:
+            return BudgetView(spec, refusal, None)
+        watts = scope_watts(scope, self._snapshot, self._plan)
+        shed = shed_in(scope, self._snapshot, self._plan)
+        return BudgetView(spec, refusal, watts, self._plan.over_limit_watts.get(name, 0.0), shed)
+
     def set_unavailable(self, pool: str, ordinals: frozenset[int]) -> None:
         """Ordinals the next plan goes round."""
         if self._unavailable.get(pool, frozenset()) != ordinals:
             self._unavailable[pool] = ordinals
             self._cache.wake(plan=True)
 
-    async def plan(self) -> set[ModelKey]:
-        """Make a new plan; the models whose part of it changed."""
+    def begin(self) -> None:
+        """Have a plan made in a thread, unless one is under way; the loop is woken when it is there."""
+        if self._making is not None:
+            return
         version, refused = self._cache.plan_version, self._servers.refused()
-        snapshot = self._snapshot(refused)
-        new = await asyncio.to_thread(plan, snapshot)
-        old, self._plan = self._plan, new
-        self._planned_version, self._refused = version, refused
-        self._index(snapshot)
+        snapshot = self._take_snapshot(refused)
+
+        async def make() -> _Made:
+            began = self._now()
+            new, changed = await asyncio.to_thread(_make, snapshot, self._plan)
+            return _Made(new, changed, snapshot, version, refused, self._now() - began)
+
+        self._making = asyncio.create_task(make(), name="plan")
+        self._making.add_done_callback(lambda _: self._cache.changed.set())
+
+    async def settle(self, seconds: float) -> set[ModelKey]:
+        """Wait so long for the plan under way; once it is there, take it over. The models whose part of it changed."""
+        if self._making is None:
+            return set()
+        await asyncio.wait({self._making}, timeout=seconds)
+        if not self._making.done():
+            return set()
+        made, self._making = self._making, None
+        try:
+            return self._take(made.result())
+        except Exception:
+            log.exception("no plan could be made; the last one stands, and another is tried in %g s", RETRY_SECONDS)
+            self._retry_at = self._now() + RETRY_SECONDS
+            return set()
+
+    async def close(self) -> None:
+        """Stop planning."""
+        if self._making is not None:
+            self._making.cancel()
+            await asyncio.wait({self._making})
+
+    def _take(self, made: "_Made") -> set[ModelKey]:
+        old, new = self._plan, made.plan
+        self._plan, self._planned_version, self._refused = new, made.version, made.refused
+        self._observe("plan", made.seconds)
+        self._snapshot = made.snapshot
+        self._index(made.snapshot)
+        for note in new.notes if old is None or new.notes != old.notes else ():
+            log.info("the plan: %s", note)
         if old is None:
             return set(self._cache.models) | self._servers.models()
-        changed = {
-            key
-            for key in {*new.placements, *old.placements}
-            if new.placements.get(key) != old.placements.get(key)
-            or new.alternatives.get(key) != old.alternatives.get(key)
-            or new.missing_replicas.get(key) != old.missing_replicas.get(key)
-        }
         self._say(old, new)
-        return changed
+        return made.changed
 
-    def _snapshot(self, refused: frozenset[tuple[ModelKey, str, ServerKey]]) -> Fleet:
+    def _take_snapshot(self, refused: frozenset[tuple[ModelKey, str, ServerKey]]) -> Fleet:
         pools = tuple(
             replace(record.pool, unavailable=self._unavailable.get(name, frozenset()))
             for name, record in self._cache.pools.items()
             if record.pool is not None
         )
-        models = tuple(record.model for record in self._cache.models.values() if record.model is not None)
-        return Fleet(pools, models, dict(self._cache.namespaces), self._operator_namespace, tuple(self._current()), refused)
+        models = tuple(_awake(record.model) for record in self._cache.models.values() if record.model is not None)
+        limits = tuple(
+            limit
+            for name, budget in self._cache.budgets.items()
+            if budget.spec is not None and (limit := build_watt_limit(name, budget.spec)) is not None
+        )
+        return Fleet(
+            pools,
+            models,
+            dict(self._cache.namespaces),
+            self._operator_namespace,
+            tuple(self._current()),
+            refused,
+            watt_limits=limits,
+        )
 
     def _current(self) -> list[Replica]:
         """Where replicas are: by the last plan, and for models it does not know by their servers and their status."""
@@ -133,3 +228,22 @@ class Planner:
             where = ", ".join(f"{replica.server} ({replica.variant})" for replica in replicas)
             was = ", ".join(str(replica.server) for replica in before)
             log.info("%s is placed on %s%s", key, where, f", before on {was}" if was else "")
+
+
+def _make(fleet: Fleet, old: Plan | None) -> tuple[Plan, set[ModelKey]]:
+    """A plan, and the models whose part of it differs from the old one."""
+    new = plan(fleet)
+    if old is None:
+        return new, set()
+    return new, {key for key in {*new.placements, *old.placements} if _part(new, key) != _part(old, key)}
+
+
+def _part(plan: Plan, key: ModelKey) -> tuple[object, ...]:
+    """What a model's status tells of a plan; figures in messages are none of it."""
+    verdicts = [(a.pool, a.variant, a.verdict, a.reason) for a in plan.alternatives.get(key, ())]
+    return plan.placements.get(key), plan.missing_replicas.get(key), verdicts
+
+
+def _awake(model: Model) -> Model:
+    """The model as it is planned while nothing can wake a sleeping one: with a replica at least (condition reason NoGateway)."""
+    return replace(model, min_replicas=1) if model.min_replicas == 0 and model.fixed_replicas is None else model

@@ -6,11 +6,9 @@ import heapq
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
-from ergon.api.conditions import merge
-from ergon.api.types import API_VERSION
 from ergon.engine.actions import Executor
+from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, ModelRecord, PoolRecord
 from ergon.engine.fleet import Planner
 from ergon.engine.models import ModelWriter, Wish
@@ -19,18 +17,20 @@ from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.kube.builders import template_hash
-from ergon.kube.client import KubeClient
-from ergon.kube.errors import KubeError, NotFound
+from ergon.reconcile.budgets import budget_status
 from ergon.reconcile.decide import DrainPolicy, decide
 from ergon.reconcile.observed import ModelView, ServerView
 from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status, refused_pool
-from ergon.reconcile.status import Fact, model_status
+from ergon.reconcile.status import model_status
 
 log = logging.getLogger("ergon.engine")
 
 IDLE_WINDOW_SECONDS = 0.02
 LONGEST_WINDOW_SECONDS = 0.25
 POOL_CHECK_SECONDS = 10.0
+PLAN_SECONDS = 0.05
+"""How long the loop waits for a plan before it goes on by the last one."""
+FIRST_PLAN_SECONDS = 3.0
 SETTLING_SECONDS = 10.0
 """After a start: how long a server may take to be read before its models' statuses say that it does not answer."""
 
@@ -40,7 +40,6 @@ class Engine:
 
     def __init__(
         self,
-        client: KubeClient,
         cache: Cache,
         settings: Settings,
         planner: Planner,
@@ -48,9 +47,9 @@ class Engine:
         executor: Executor,
         models: ModelWriter,
         pools: PoolWriter,
+        budgets: BudgetWriter,
         observe: Callable[[str, float], None],
     ) -> None:
-        self._client = client
         self._cache = cache
         self._settings = settings
         self._planner = planner
@@ -58,6 +57,7 @@ class Engine:
         self._executor = executor
         self._models = models
         self._pools = pools
+        self._budgets = budgets
         self._observe = observe
         self._timers: list[tuple[float, ModelKey]] = []
         self._timer_of: dict[ModelKey, float] = {}
@@ -87,7 +87,7 @@ class Engine:
             await self._plan()
             self._decide_pools()
             await self._decide_models()
-            await self._decide_budgets()
+            self._decide_budgets()
             self._observe("pass", loop.time() - began)
 
     def look_again(self, key: ModelKey, at_seconds: float) -> None:
@@ -116,11 +116,14 @@ class Engine:
                 self._cache.dirty_models.add(key)
 
     async def _plan(self) -> None:
-        if not self._planner.outdated:
-            return
-        changed = await self._planner.plan()
-        self._cache.dirty_models.update(changed)
-        self._cache.dirty_pools.update(self._cache.pools)
+        """Have a plan made where its grounds changed. One that takes long is made beside the loop, which goes on by the last."""
+        if self._planner.outdated:
+            self._planner.begin()
+        if self._planner.busy:
+            changed = await self._planner.settle(PLAN_SECONDS if self._planner.made_once else FIRST_PLAN_SECONDS)
+            self._cache.dirty_models.update(changed)
+            self._cache.dirty_pools.update(self._cache.pools)
+            self._cache.dirty_budgets.update(self._cache.budgets)
 
     # Models
 
@@ -269,32 +272,14 @@ class Engine:
 
     # Budgets
 
-    async def _decide_budgets(self) -> None:
+    def _decide_budgets(self) -> None:
         dirty, self._cache.dirty_budgets = self._cache.dirty_budgets, set()
         for name in sorted(dirty):
-            budget = self._cache.budgets.get(name)
-            if budget is not None:
-                await self._refuse_budget(name, budget)
-
-    async def _refuse_budget(self, name: str, budget: dict[str, Any]) -> None:
-        """Say loudly that budgets do nothing yet, rather than let somebody rely on one."""
-        generation = int(budget["metadata"].get("generation", 0))
-        fact = Fact(
-            "Accepted", False, "NotImplemented", "this version of Ergon does not hold energy budgets yet; nothing is limited"
-        )
-        previous = (budget.get("status") or {}).get("conditions") or ()
-        conditions = merge(previous, [fact], generation=generation, now=now_text())
-        if list(previous) == conditions:
-            return
-        status = {"observedGeneration": generation, "conditions": conditions}
-        try:
-            await self._client.apply_status(
-                {"apiVersion": API_VERSION, "kind": "EnergyBudget", "metadata": {"name": name}, "status": status}
-            )
-        except NotFound:
-            return
-        except KubeError as error:
-            log.warning("the status of budget %s could not be written: %s", name, error)
+            record = self._cache.budgets.get(name)
+            if record is None:
+                self._budgets.forget(name)
+            else:
+                self._budgets.wish(name, *budget_status(self._planner.budget(record.name, record.spec, record.refusal)))
 
 
 def now_text() -> str:

@@ -252,6 +252,7 @@ class ModelWriter:
             "observedGeneration": record.generation,
             "conditions": merge(previous.get("conditions") or (), wish.facts, generation=record.generation, now=now),
             "placements": keep_since(wish.body.get("placements", []), previous.get("placements") or (), now),
+            "alternatives": keep_figures(wish.body.get("alternatives", []), previous.get("alternatives") or []),
         }
         if _same(status, previous):
             return previous
@@ -315,6 +316,13 @@ def keep_since(placements: list[Object], previous: Iterable[Object], now: str) -
         same = old.get("state") == placement["state"] and old.get("variant") == placement["variant"]
         result.append({**placement, "since": old.get("since", now) if same else now})
     return result
+
+
+def keep_figures(alternatives: list[Object], previous: list[Object]) -> list[Object]:
+    """The previous alternatives while verdicts and reasons are the same: their figures are live in `ergon plan`, not here."""
+    verdicts = ("pool", "variant", "verdict", "reason")
+    same = [[a.get(v) for v in verdicts] for a in alternatives] == [[a.get(v) for v in verdicts] for a in previous]
+    return previous if same else alternatives
 
 
 def _same(status: Object, previous: Object) -> bool:

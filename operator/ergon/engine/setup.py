@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ergon.api.quantities import quantity_bytes
 from ergon.engine.actions import Executor
+from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, PodRecord
 from ergon.engine.fleet import Planner
 from ergon.engine.jobs import Effects, incoming_id
@@ -45,11 +46,12 @@ class Leader:
         self._cache = cache
         self._metrics = metrics
         self._servers = Servers(cache, self._connect, lambda server: self._planner.on_server(server))
-        planner = self._planner = Planner(cache, self._servers, settings.operator_namespace)
+        planner = self._planner = Planner(cache, self._servers, settings.operator_namespace, loop.time, metrics.observe_phase)
         self._servers.planned_on = planner.on_pool
         self._events = EventRecorder(client, settings.identity)
         self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
         self._pools = PoolWriter(client, cache, settings.servers, now_text)
+        self._budgets = BudgetWriter(client, cache, self._events, now_text)
         effects = Effects(
             resolve=SourceResolver(client, settings).resolve,
             may_act=may_act,
@@ -60,7 +62,7 @@ class Leader:
         )
         executor = Executor(self._servers, effects)
         self._engine = Engine(
-            client, cache, settings, planner, self._servers, executor, self._models, self._pools, metrics.observe_phase
+            cache, settings, planner, self._servers, executor, self._models, self._pools, self._budgets, metrics.observe_phase
         )
 
     async def run(self) -> None:
@@ -73,8 +75,10 @@ class Leader:
 
     async def close(self) -> None:
         """Stop writing; what is loaded stays loaded."""
+        await self._planner.close()
         await self._models.queue.close()
         await self._pools.queue.close()
+        await self._budgets.queue.close()
         await self._servers.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):

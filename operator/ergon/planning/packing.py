@@ -9,6 +9,10 @@ from ergon.planning.placing import Placer
 from ergon.planning.pool_level import PoolLevel
 from ergon.planning.servers import ROUNDING, Servers
 
+_SAND_MEMORY = 0.15
+_SAND_BUSY = 0.1
+"""Parts of a server: a load that may be split, is larger than this and takes less memory than that, fills what others leave."""
+
 _FEW = 2
 """Replicas up to which a model's shares are chosen so that whole replicas can carry them."""
 
@@ -35,10 +39,11 @@ def pack(placer: Placer, level: PoolLevel, *, by_priority: bool, by_rho: bool = 
     items = _items(placer, level)
     tiers = problem.tier.tolist() if by_priority else [0] * len(problem.models)
 
-    def order(item: Item) -> tuple[float, float, float, int]:
+    def order(item: Item) -> tuple[float, float, float, float, int]:
         c = item.candidate
         rho = round(table.rho[c], 1) if by_rho else 0.0
-        return (-table.awake[c], rho, -_size(servers, item), c)
+        size = _size(servers, item)
+        return (float(size < 0), -table.awake[c], rho, -size, c)
 
     for tier in sorted(set(tiers)):
         mine = [item for item in items if tiers[table.model[item.candidate]] == tier]
@@ -105,13 +110,20 @@ def _few(placer: Placer, m: int) -> list[tuple[float, int]]:
 
 
 def _size(servers: Servers, item: Item) -> float:
-    """How hard an item is to place: the largest part of a server that it takes; what may not be split comes first."""
+    """How hard an item is to place: the largest part of a server that it takes.
+
+    What may not be split comes first. Large loads of little memory that may be split come last: like sand, they fill what
+    busy share the others leave; were they first, small models would find memory and no busy share.
+    """
     table = servers.table
     c = item.candidate
     busy = item.work / table.mu[c] / table.rho[c]
     memory = table.memory[c] / max(float(servers.problem.on.memory_bytes[table.pool[c]]), 1.0)
-    rigid = 10.0 if table.highest[table.model[c]] <= max(1, math.ceil(busy)) else 0.0
-    return rigid + max(busy, memory)
+    if table.highest[table.model[c]] <= max(1, math.ceil(busy)):
+        return 10.0 + max(busy, memory)
+    if memory < _SAND_MEMORY and busy > _SAND_BUSY:
+        return -1.0 + busy / 1e3
+    return max(busy, memory)
 
 
 def _place(placer: Placer, item: Item, target: list[int], later: list[Item]) -> None:

@@ -44,7 +44,7 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
     placed = _placed(view) if accepted.status else Fact("Placed", False, "NotAccepted", accepted.message)
     loaded = _loaded(view, decision, replicas) if accepted.status else _still_loaded(decision)
     ready = _ready(view, decision, accepted, placed, loaded, replicas)
-    facts = [accepted, placed, loaded, ready, *_abnormal(view, decision, replicas, accepted)]
+    facts = [accepted, placed, loaded, ready, *_abnormal(view, decision, replicas, accepted, placed)]
     model = view.model
     body: dict[str, Any] = {
         "replicas": len(view.planned),
@@ -188,8 +188,10 @@ def _placed(view: ModelView) -> Fact:
         return Fact(
             "Placed", True, "PartiallyPlaced", f"{len(view.planned)} of {wanted} replicas on {where}; {_why_nowhere(view)}"
         )
-    room = any(str(a.reason) == "NoRoom" for a in view.alternatives)
-    return Fact("Placed", False, "NoRoom" if room else "NoPoolFits", _why_nowhere(view))
+    reasons = {str(a.reason) for a in view.alternatives}
+    if "WattLimit" in reasons:
+        return Fact("Placed", False, "ShedByBudget", _why_nowhere(view))
+    return Fact("Placed", False, "NoRoom" if "NoRoom" in reasons else "NoPoolFits", _why_nowhere(view))
 
 
 def _why_nowhere(view: ModelView) -> str:
@@ -243,7 +245,7 @@ def _ready(
     return Fact("Ready", True, "Ready", _count(len(decision.endpoints), "replica") + " ready")
 
 
-def _abnormal(view: ModelView, decision: Decision, replicas: list[ReplicaStatus], accepted: Fact) -> list[Fact]:
+def _abnormal(view: ModelView, decision: Decision, replicas: list[ReplicaStatus], accepted: Fact, placed: Fact) -> list[Fact]:
     """Reconciling and Stalled, which stand only while they are true (kstatus)."""
     if accepted.status is False:
         return [Fact("Stalled", True, accepted.reason, accepted.message)]
@@ -252,7 +254,7 @@ def _abnormal(view: ModelView, decision: Decision, replicas: list[ReplicaStatus]
     if failed and (not decision.endpoints or failed[0].old_serves):
         return [Fact("Stalled", True, failed[0].reason, failed[0].message)]
     if wanted and view.missing_replicas == wanted and view.planned_once:
-        return [Fact("Stalled", True, "NoPoolFits", "no pool fits, see status.alternatives")]
+        return [Fact("Stalled", True, placed.reason, "no pool takes it, see status.alternatives")]
     if any(r.state != "Ready" for r in replicas) or len(decision.endpoints) < wanted:
         moving = next((r for r in replicas if r.state != "Ready"), None)
         return [Fact("Reconciling", True, moving.state if moving else "Waiting", moving.message if moving else "")]
