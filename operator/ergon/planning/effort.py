@@ -30,7 +30,7 @@ class Effort:
     exact_binaries: int = 120
     exact_nodes: int = 2000
     tiers: int = 8
-    fills: tuple[float, ...] = (0.96, 0.9)
+    fills: tuple[float, ...] = (1.0, 0.95)
     closings: int = 200
     rounds: int = 150
     solver_seconds: float = 20.0

@@ -85,14 +85,17 @@ class Placer:
                 room[s - a] = -1.0
         return room
 
-    def best(self, c: int, u: float) -> tuple[float, int] | None:
-        """(J besides that of its busy share, server in use) for a replica of that busy share; None where none has room."""
+    def best(self, c: int, u: float, spare: float = 0.0) -> tuple[float, int] | None:
+        """(J besides that of its busy share, server in use) for a replica of that busy share; None where none has room.
+
+        `spare` is to be left on the server.
+        """
         servers, table = self.servers, self.servers.table
         p = table.pool[c]
         a, b = servers.start[p], servers.start[p + 1]
         if a == b or not servers.occupied[p]:
             return None
-        room = self.room(c, loaded=u > 0) - u
+        room = self.room(c, loaded=u > 0) - u - spare
         fits = (room >= -ROUNDING) & (servers.count[a:b] > 0)
         places = np.flatnonzero(fits)
         if not len(places):
@@ -270,7 +273,7 @@ class Placer:
                 found.append((a + k, self._opening(p)))
         return found
 
-    def fill_piece(self, c: int, u: float) -> tuple[int, float] | None:
+    def fill_piece(self, c: int, u: float, spare: float = 0.0) -> tuple[int, float] | None:
         """(server in use, busy share) for a part of a load, as large as fits; None where no part is worth a replica."""
         servers = self.servers
         p = servers.table.pool[c]
@@ -283,7 +286,7 @@ class Placer:
             return None
         room = self.room(c)
         for s, _ in self._pieces(c, room, servers.count[a:b] > 0)[:1]:
-            piece = min(u, float(room[s - a]))
+            piece = min(u, float(room[s - a]) - spare)
             if servers.residents[s] and piece >= max(LEAST_PIECE, 0.1 * u) and self._within_limits(c, s, piece):
                 return s, piece
         return None

@@ -209,7 +209,7 @@ class _Model:
             put(row[c.model[of[mine]]], columns[mine], weight[of[mine]])
 
     def _add_main_replica(self) -> None:
-        """Of at most k replicas that carry all of a model's demand one carries a k-th of it: where that is possible, it stands."""
+        """Of at most k replicas that carry all of a model's demand one carries a k-th of it: one that can is there."""
         problem, c, x = self.problem, self.problem.candidates, self.columns
         most = problem.highest[c.model[x.share_of]]
         could = self._servers_for[x.share_of] <= most * (1 + 1e-9)

@@ -109,7 +109,7 @@ class Servers:
         counts = problem.on.most
         start = [0, *np.cumsum(counts).tolist()]
         total = start[-1]
-        return cls(
+        made = cls(
             problem=problem,
             table=Table.of(problem),
             start=start,
@@ -127,6 +127,8 @@ class Servers:
             limits=limits,
             drawn=[limit.always_watts for limit in limits],
         )
+        made.total = sum(made.cost_of_count(p, 0) for p in range(len(problem.pools)))
+        return made
 
     def put(self, c: int, s: int, u: float) -> None:
         """Place a replica with that busy share."""

@@ -12,6 +12,9 @@ from ergon.planning.servers import ROUNDING, Servers, lacking_work
 _SLACK = 1 + 2e-10
 """A plan that fills a server to the last bit must be found to be possible again."""
 
+_LEAST_PART = 1e-10
+"""Of a model's demand: less is the solver's rounding."""
+
 
 def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = False) -> bool:
     """Serve as much as the replicas can, for the least J; whether the solver had an answer.
@@ -70,10 +73,10 @@ def _share_out(servers: Servers, effort: Effort, may_carry: Callable[[int, int],
     for m, s in idle:
         servers.change(m, s, 0.0)
     values = np.minimum(answer.values[share], rho)
-    for m, s, u in zip(models.tolist(), places.tolist(), values.tolist(), strict=True):
-        now = u if u > 1e-9 else 0.0
-        if now != servers.share[m][s]:
-            servers.change(m, s, now)
+    worth = values * mu > _LEAST_PART * demand
+    for m, s, u in zip(models.tolist(), places.tolist(), np.where(worth, values, 0.0).tolist(), strict=True):
+        if u != servers.share[m][s]:
+            servers.change(m, s, u)
     for m in asked.tolist():
         _round_off(servers, m, table.demand[m])
     return True
