@@ -22,6 +22,8 @@ IDLE_POLL_SECONDS = 3.0
 STATISTICS_SECONDS = 5.0
 SILENT_AFTER_SECONDS = 6.0
 DISK_SECONDS = 10.0
+ORPHAN_SECONDS = 30.0
+"""A load that goes on for so long without a job of ours is nobody's: sent by an operator before us, of a model not wanted now."""
 DEAD_STUB_SECONDS = 0.9
 """A request to a Python model whose process died fails after 1.0 s; one that merely raises fails at once (measured)."""
 
@@ -39,6 +41,7 @@ class Facts:
 
     `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
     there as declared, from the moment its load is sent until it is unloaded. `incoming`: what a fetch has begun and not ended.
+    `orphan_since_seconds`: since when it is LOADING without a job of ours.
     """
 
     index: IndexState = IndexState.ABSENT
@@ -55,6 +58,7 @@ class Facts:
     repaired_at_seconds: float | None = None
     cold_start: ColdStart | None = None
     hung: bool = False
+    orphan_since_seconds: float | None = None
     sent: bool = False
     sending: "asyncio.Task[None] | None" = None
     memory_bytes: int = 0
@@ -289,6 +293,11 @@ class ServerAgent:
                 if new is IndexState.UNAVAILABLE and facts.job is None:
                     facts.memory_bytes = 0
                 changed.append(key)
+            if self._is_orphan(facts):
+                self.hung_loads += 1
+                facts.hung = True
+                log.warning("%s is still loading on %s though nobody waits for it: only a new pod ends that", key, self.key)
+                self.answers_changed(self.key)
         for key, facts in list(self.facts.items()):
             # While new files take the place of old ones the name is missing for a moment, though Triton serves on.
             if key not in found and facts.index is not IndexState.ABSENT and facts.job is None:
@@ -301,6 +310,16 @@ class ServerAgent:
         changed += await self._read_revisions(found)
         if changed:
             self.wake(changed)
+
+    def _is_orphan(self, facts: Facts) -> bool:
+        """Whether a load has just turned out to be nobody's. It must not hold its server for ever."""
+        under_way = facts.job is not None or (facts.sending is not None and not facts.sending.done())
+        if facts.index is not IndexState.LOADING or under_way or facts.hung:
+            facts.orphan_since_seconds = None
+            return False
+        now = asyncio.get_running_loop().time()
+        facts.orphan_since_seconds = facts.orphan_since_seconds or now
+        return now - facts.orphan_since_seconds > ORPHAN_SECONDS
 
     async def _read_revisions(self, found: Iterable[ModelKey]) -> list[ModelKey]:
         """What is loaded where that is not known; jobs may learn it meanwhile, and know better."""
