@@ -318,7 +318,8 @@ class ServerAgent:
             facts.orphan_since_seconds = None
             return False
         now = asyncio.get_running_loop().time()
-        facts.orphan_since_seconds = facts.orphan_since_seconds or now
+        if facts.orphan_since_seconds is None:
+            facts.orphan_since_seconds = now
         return now - facts.orphan_since_seconds > ORPHAN_SECONDS
 
     async def _read_revisions(self, found: Iterable[ModelKey]) -> list[ModelKey]:
