@@ -20,7 +20,8 @@ class Effort:
     `mip_nodes`: branch-and-bound nodes for the pool level (0: its relaxation only, rounded). `mip_columns`: the pool level is
     solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
     on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the other (lower ones together).
-    `fills`: shares of a server that the pool level gives away, each packed anew. `closings`, `rounds`: servers that are tried
+    `fills`: shares of a server that the pool level gives away, each packed anew. `caps`: pools
+    capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that are tried
     to be emptied, and rounds of ruin and recreate. `solver_seconds` guards against a solver that hangs, and is no part of the
     effort: when it strikes, the plan says so.
     """
@@ -31,6 +32,8 @@ class Effort:
     exact_nodes: int = 2000
     tiers: int = 8
     fills: tuple[float, ...] = (1.0, 0.95)
+    caps: int = 30
+    cap_columns: int = 6000
     closings: int = 200
     rounds: int = 150
     solver_seconds: float = 20.0
@@ -38,7 +41,7 @@ class Effort:
     @classmethod
     def quick(cls) -> Self:
         """For planning again after one change: hardly more than mending what stands."""
-        return cls(mip_nodes=0, mip_columns=0, exact_binaries=0, exact_nodes=0, closings=0, rounds=0)
+        return cls(mip_nodes=0, mip_columns=0, exact_binaries=0, exact_nodes=0, closings=0, rounds=0, fills=(), caps=0)
 
     @classmethod
     def normal(cls) -> Self:

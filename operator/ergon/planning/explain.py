@@ -13,6 +13,8 @@ from ergon.planning.power import replica_watts
 from ergon.planning.problem import HUNG_ENOUGH
 from ergon.planning.servers import Servers
 
+_HUNG = f"its load hung on {HUNG_ENOUGH} servers; a new revision is tried anew"
+
 
 class Alternatives(Mapping[ModelKey, tuple[Alternative, ...]]):
     """The alternatives of every model, by pool and variant; each model's are made at the first look and kept."""
@@ -60,9 +62,7 @@ class Alternatives(Mapping[ModelKey, tuple[Alternative, ...]]):
             return self._say(v, p, "Rejected", reason, rejection.message if rejection is not None else "cannot run there")
         c = self._candidate.get((v, p))
         if c is None:
-            return self._say(
-                v, p, "Rejected", Reason.FAILED_THERE, f"its load hung on {HUNG_ENOUGH} servers; a new revision is tried anew"
-            )
+            return self._say(v, p, "Rejected", Reason.FAILED_THERE, _HUNG)
         placed = [s for s, home in self._servers.homes[m].items() if home == c]
         return self._chosen(m, c, placed) if placed else self._not_chosen(m, c)
 
@@ -97,6 +97,8 @@ class Alternatives(Mapping[ModelKey, tuple[Alternative, ...]]):
             return self._say(v, p, "Rejected", Reason.WATT_LIMIT, f"budget {limit.name} leaves no watts for anything there")
         lacking = table.demand[m] + float(problem.excess[m]) - servers.served(m)
         short = len(servers.homes[m]) < table.lowest[m] or lacking > 1e-9 * max(table.demand[m], 1e-9)
+        if servers.table.standing_only[c]:
+            return self._say(v, p, "Rejected", Reason.FAILED_THERE, _HUNG)
         if c in problem.refused and all(
             servers.residents[s] or servers.ordinal(s) in problem.refused[c]
             for s in range(servers.start[p], servers.start[p + 1])

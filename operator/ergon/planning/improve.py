@@ -10,22 +10,34 @@ from ergon.planning.placing import Placer
 from ergon.planning.servers import lacking_work, less_short
 from ergon.planning.shares import share_out
 
+_ROUNDS_A_REPLICA = 5
+"""Ruins that a small fleet gets for each of its replicas: more hardly find anything."""
+
 _GAIN = 1e-6
 """J below which a step is no improvement but rounding."""
 
 
 def improve(placer: Placer, effort: Effort) -> None:
     """Empty servers as long as that pays, then ruin and recreate, then share the load out anew."""
+    if not effort.closings and not effort.rounds:
+        return
     search = _Search(placer)
-    search.serve_lacking()
     budget = effort.closings
     while budget > 0 and (tried := search.close_some(budget)) > 0:
         budget -= tried
-    for _ in range(effort.rounds):
+    for _ in range(min(effort.rounds, _ROUNDS_A_REPLICA * sum(len(homes) for homes in placer.servers.homes))):
         if not search.ruin_and_recreate():
             break
     if share_out(placer.servers, effort, only_busy_places=True):
         search.close_some(effort.closings)
+
+
+def serve_lacking(placer: Placer) -> None:
+    """Make room for models that lack something, where moving others makes it."""
+    if any(lacking_work(placer.servers, m) > 0 for m in range(len(placer.servers.homes))) or any(
+        len(homes) < lowest for homes, lowest in zip(placer.servers.homes, placer.servers.table.lowest, strict=True)
+    ):
+        _Search(placer).serve_lacking()
 
 
 class _Search:

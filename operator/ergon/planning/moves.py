@@ -115,7 +115,7 @@ def _step(model: _Model, room: _Room, sizes: "_Sizes", left: int) -> tuple[tuple
     """The model's placements now, and how many loads that begins."""
     if not model.new:
         return model.planned, 0
-    begun = []
+    begun: list[Replica] = []
     for replica in model.new:
         # one model has one replica on a server: another variant there must go first, which is a change in place
         in_place = next((old for old in model.old if old.server == replica.server), None)

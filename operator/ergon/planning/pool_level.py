@@ -361,21 +361,34 @@ def _parts(problem: Problem) -> list[Floats]:
     return [np.maximum(memory, 0.0), 1.0 / np.maximum(on.slots[c.pool], 1), *(np.clip(step, 0.0, 1.0) for step in steps)]
 
 
-def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort, fill: float = 1.0) -> PoolLevel | None:
-    """The pool-level optimum, with its bound; None when the solver has no answer in its time.
-
-    `fill`: of a server's busy share and memory what is given away; below 1 it leaves room for what packing loses, and the bound
-    is none.
-    """
-    model = _Model(problem, limits, effort, lenient=False, fill=fill)
+def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
+    """The pool-level optimum, with its bound; None when the solver has no answer in its time."""
+    model = _Model(problem, limits, effort, lenient=False)
     relaxed = model.solver.relaxed()
     if relaxed is None:
         return None
     if model.lacks(relaxed):
-        return _solve_short(problem, limits, effort, fill)
+        return _solve_short(problem, limits, effort)
     for column in (*model.columns.unserved.tolist(), *model.columns.missing.tolist()):
         model.solver.set_column(column, 0.0, 0.0)
     return _in_whole(model, relaxed, effort, none_short=True)
+
+
+def guide(
+    problem: Problem, limits: tuple[Limit, ...], effort: Effort, *, fill: float = 1.0, most: Ints | None = None
+) -> PoolLevel | None:
+    """Another pool level to pack, without whole numbers; None where something would be short. Its bound is none for plans.
+
+    `fill`: of a server's busy share what is given away; below 1 it leaves room for what packing loses. `most`: servers by pool.
+    """
+    model = _Model(problem, limits, effort, lenient=False, fill=fill)
+    if most is not None:
+        for column, least, count in zip(model.columns.servers.tolist(), problem.on.least.tolist(), most.tolist(), strict=True):
+            model.solver.set_column(column, float(least), float(max(least, count)))
+    relaxed = model.solver.relaxed()
+    if relaxed is None or model.lacks(relaxed):
+        return None
+    return model.read(relaxed, relaxed.prices, relaxed.bound, none_short=True)
 
 
 def _in_whole(model: _Model, relaxed: Answer, effort: Effort, *, none_short: bool) -> PoolLevel:
@@ -388,9 +401,9 @@ def _in_whole(model: _Model, relaxed: Answer, effort: Effort, *, none_short: boo
     return model.read(solved, relaxed.prices, bound, none_short=none_short)
 
 
-def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort, fill: float) -> PoolLevel | None:
+def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
     """The same where not everything can be served: least shortfall first, priority by priority from the highest."""
-    model = _Model(problem, limits, effort, lenient=True, fill=fill)
+    model = _Model(problem, limits, effort, lenient=True)
     solver = model.solver
     for tier in model.tiers:
         worth = np.zeros(len(solver.cost))

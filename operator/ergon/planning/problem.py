@@ -4,7 +4,7 @@ Models and pools are in the order of their names, so that the order of the snaps
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from ergon.planning.points import best_points
 
 HUNG_ENOUGH = 2
 """Servers on which a revision's load may hang: each hang costs one of Triton's load threads, and a third would tell no more."""
+
+_LEAST_PART = 1e-9
+"""Of a server: demand that keeps it busy for less is beyond what solvers tell from nothing, and is left unserved."""
 
 MANY = 2**31
 """Stands for no limit on a count."""
@@ -199,9 +202,20 @@ def _refusals(
         return standing_only, gone, {}
     hung: Counter[tuple[ModelKey, str]] = Counter((key, revision) for key, revision, _ in fleet.refused)
     by_pool: dict[tuple[ModelKey, str, str], set[int]] = {}
+    variants_of: dict[ModelKey, list[Variant]] = defaultdict(list)
+    for number, variant in enumerate(variants):
+        variants_of[models[model_of[number]].key].append(variant)
     for key, revision, server in fleet.refused:
         by_pool.setdefault((key, revision, server.pool), set()).add(server.ordinal)
-    stands = {(replica.model, replica.variant, replica.server.pool) for replica in fleet.current}
+    stands = {
+        (replica.model, replica.variant, replica.server.pool)
+        for replica in fleet.current
+        if not any(
+            (replica.model, variant.load_revision, replica.server) in fleet.refused
+            for variant in variants_of[replica.model]
+            if variant.name == replica.variant
+        )
+    }
     refused: dict[int, frozenset[int]] = {}
     for number, (variant_number, pool_number) in enumerate(zip(v.tolist(), p.tolist(), strict=True)):
         key, variant, pool = models[model_of[variant_number]].key, variants[variant_number], pools[pool_number]
@@ -264,6 +278,7 @@ def _demand(
     np.maximum.at(most, (candidates.model, candidates.pool), candidates.mu * candidates.rho)
     alone = np.minimum((most * on.most).sum(axis=1), most.max(axis=1, initial=0) * np.minimum(highest, MANY))
     demand = np.minimum(asked, alone)
+    demand[demand < _LEAST_PART * most.max(axis=1, initial=0)] = 0.0
     return demand, asked - demand, notes
 
 

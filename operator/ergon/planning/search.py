@@ -3,20 +3,22 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ergon.planning.effort import Effort
 from ergon.planning.exact import solve_whole
-from ergon.planning.improve import improve
+from ergon.planning.improve import improve, serve_lacking
 from ergon.planning.limits import Limit
 from ergon.planning.packing import pack
 from ergon.planning.placing import Placer
-from ergon.planning.pool_level import PoolLevel, solve_pools
+from ergon.planning.pool_level import PoolLevel, guide, solve_pools
 from ergon.planning.power import figures
 from ergon.planning.problem import Problem
 from ergon.planning.servers import Servers, less_short
 from ergon.planning.settle import settle
 from ergon.planning.shares import share_out
 from ergon.planning.shed import hold_limits
-from ergon.planning.steady import earns_its_moves, mend, rank_of_shortfall
+from ergon.planning.steady import drop_idle, earns_its_moves, mend, rank_of_shortfall
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +54,75 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Found
 
 
 def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort) -> Found:
-    """A plan made as if nothing stood, put where most of it stands already."""
-    best = _packed(problem, limits, level, effort, by_rho=False)
-    for guide, by_rho in _guides(problem, limits, level, effort):
-        placer = _packed(problem, limits, guide, effort, by_rho=by_rho)
+    """A plan made as if nothing stood, put where most of it stands already.
+
+    Packed in several ways, the best of them with fewer servers in one pool after the other, then improved by small steps; a
+    tiny fleet is solved exactly.
+    """
+    ways = [_packed(problem, limits, start, by_rho=by_rho) for start, by_rho in _starts(problem, limits, level, effort)]
+    best = ways[0]
+    for placer in ways[1:]:
         if _better(placer.servers, best.servers):
             best = placer
+    if level is not None and level.none_short:
+        best = _with_fewer_servers(problem, limits, best, effort)
+    improve(best, effort)
     proof = _exactly(best, effort)
+    drop_idle(best.servers)
     settled = settle(best.servers)
     hold_limits(settled)
     return Found(settled, level, (), proof)
 
 
-def _guides(
+def _starts(
     problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort
-) -> Iterator[tuple[PoolLevel, bool]]:
-    """Other pool levels to pack, and whether those of like rho go together: with some room left for what packing loses."""
+) -> Iterator[tuple[PoolLevel | None, bool]]:
+    """Pool levels to pack, and whether models of like rho are to go together."""
+    yield level, False
     if level is None:
         return
-    for fill in effort.fills:
-        guide = solve_pools(problem, limits, effort, fill) if fill < 1 else level
-        if guide is not None and guide.none_short == level.none_short:
-            yield guide, False
-            yield guide, True
+    yield level, True
+    for fill in effort.fills if level.none_short else ():
+        other = guide(problem, limits, effort, fill=fill)
+        if other is not None:
+            yield other, False
+            yield other, True
 
 
-def _packed(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort, *, by_rho: bool) -> Placer:
+def _packed(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, *, by_rho: bool) -> Placer:
     placer = Placer(Servers.empty(problem, limits), level)
     if level is not None:
         pack(placer, level, by_priority=not level.none_short, by_rho=by_rho)
     for m in sorted(range(len(problem.models)), key=lambda m: (problem.tier[m], m)):
         placer.place_all(m)
-    if effort.closings or effort.rounds:
-        improve(placer, effort)
+    serve_lacking(placer)
     return placer
+
+
+def _with_fewer_servers(problem: Problem, limits: tuple[Limit, ...], best: Placer, effort: Effort) -> Placer:
+    """Cap one pool after the other at a server, or a node, less than it has, and pack what the pool level makes of that."""
+    if len(problem.candidates.model) > effort.cap_columns:
+        return best
+    most = problem.on.most.copy()
+    tried = 0
+    again = True
+    while again and tried < effort.caps:
+        again = False
+        dear = np.argsort(-(problem.on.server_cost + problem.on.node_cost), kind="stable").tolist()
+        for p in (p for p in dear if best.servers.occupied[p] > problem.on.least[p]):
+            used, per_node = best.servers.occupied[p], int(problem.on.per_node[p])
+            for count in sorted({used - 1, (used - 1) // per_node * per_node}):
+                if tried >= effort.caps:
+                    return best
+                tried += 1
+                capped = most.copy()
+                capped[p] = count
+                other = guide(problem, limits, effort, most=capped)
+                placer = None if other is None else _packed(problem, limits, other, by_rho=False)
+                if placer is not None and _better(placer.servers, best.servers):
+                    best, most, again = placer, capped, True
+                    break
+    return best
 
 
 def _better(one: Servers, other: Servers) -> bool:

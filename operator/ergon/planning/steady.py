@@ -32,7 +32,7 @@ def mend(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Servers
     for m in short:
         placer.place_all(m)
     if short and _lacking(servers):
-        _drop_idle(servers)
+        drop_idle(servers)
         for m in _lacking(servers):
             placer.place_all(m)
     return servers
@@ -62,7 +62,7 @@ def _lacking(servers: Servers) -> list[int]:
     return sorted(found, key=lambda m: (tier[m], -lacking_work(servers, m), m))
 
 
-def _drop_idle(servers: Servers) -> None:
+def drop_idle(servers: Servers) -> None:
     """Take away replicas that serve nothing and are more than the least."""
     for m, homes in enumerate(servers.homes):
         for s in sorted(homes, reverse=True):
