@@ -9,7 +9,7 @@ from ergon.planning.limits import Limit, always_on_watts
 from ergon.planning.pool_level import PoolLevel, bound_in_watts
 from ergon.planning.power import Figures
 from ergon.planning.problem import Problem
-from ergon.planning.servers import Servers, lacking_work
+from ergon.planning.servers import Servers, shortfall
 
 
 def lower_bound_watts(
@@ -37,11 +37,3 @@ def lower_bound_watts(
         bound = max(bound or 0.0, proof)
     found = least if bound is None else max(least, always + bound)
     return min(found, counted.watts)
-
-
-def shortfall(servers: Servers) -> tuple[np.ndarray, np.ndarray]:
-    """By model: replicas missing, and work per second unserved."""
-    table = servers.table
-    missing = np.array([max(0, table.lowest[m] - len(homes)) for m, homes in enumerate(servers.homes)], float)
-    unserved = np.array([lacking_work(servers, m) for m in range(len(servers.homes))], float)
-    return missing, unserved

@@ -7,7 +7,7 @@ import numpy as np
 
 from ergon.planning.effort import Effort
 from ergon.planning.placing import Placer
-from ergon.planning.servers import lacking_work, less_short
+from ergon.planning.servers import lacking_work, less_short, rank_of_shortfall
 from ergon.planning.shares import share_out
 
 _ROUNDS_A_REPLICA = 5
@@ -28,8 +28,11 @@ def improve(placer: Placer, effort: Effort) -> None:
     for _ in range(min(effort.rounds, _ROUNDS_A_REPLICA * sum(len(homes) for homes in placer.servers.homes))):
         if not search.ruin_and_recreate():
             break
-    if share_out(placer.servers, effort, only_busy_places=True):
+    mark, before = len(placer.servers.journal), rank_of_shortfall(placer.servers)
+    if share_out(placer.servers, effort, only_busy_places=True) and not less_short(before, rank_of_shortfall(placer.servers)):
         search.close_some(effort.closings)
+    else:
+        placer.servers.undo(mark)
 
 
 def serve_lacking(placer: Placer) -> None:

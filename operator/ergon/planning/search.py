@@ -14,11 +14,11 @@ from ergon.planning.placing import Placer
 from ergon.planning.pool_level import PoolLevel, guide, solve_pools
 from ergon.planning.power import figures
 from ergon.planning.problem import Problem
-from ergon.planning.servers import Servers, less_short
+from ergon.planning.servers import Servers, less_short, rank_of_shortfall
 from ergon.planning.settle import settle
 from ergon.planning.shares import share_out
 from ergon.planning.shed import hold_limits
-from ergon.planning.steady import drop_idle, earns_its_moves, mend, rank_of_shortfall
+from ergon.planning.steady import drop_idle, earns_its_moves, mend
 
 
 @dataclass(frozen=True, slots=True)

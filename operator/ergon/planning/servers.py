@@ -291,3 +291,19 @@ def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]])
             if abs(a - b) > 1e-6 * max(a, b):
                 return a < b
     return False
+
+
+def shortfall(servers: Servers) -> tuple[Floats, Floats]:
+    """By model: replicas missing, and work per second unserved."""
+    table = servers.table
+    missing = np.array([max(0, table.lowest[m] - len(homes)) for m, homes in enumerate(servers.homes)], float)
+    unserved = np.array([lacking_work(servers, m) for m in range(len(servers.homes))], float)
+    return missing, unserved
+
+
+def rank_of_shortfall(servers: Servers) -> list[tuple[float, float]]:
+    """By tier, from the highest priority: replicas missing, work unserved. Compare with `less_short`."""
+    missing, unserved = shortfall(servers)
+    tiers = servers.problem.tier
+    count = int(tiers.max(initial=-1)) + 1
+    return [(float(missing[tiers == t].sum()), float(unserved[tiers == t].sum())) for t in range(count)]

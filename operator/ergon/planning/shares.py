@@ -52,17 +52,18 @@ def _share_out(servers: Servers, effort: Effort, may_carry: Callable[[int, int],
 
     programme = Programme()
     demand = problem.demand[models]
-    cost = problem.candidates.cost[candidates]
-    share = programme.add_columns(cost, rho * _SLACK)
+    whole = demand / mu
+    cost = problem.candidates.cost[candidates] * whole
+    share = programme.add_columns(cost, np.minimum(1.0, rho * _SLACK / whole))
     asked = np.unique(models)
     unserved = programme.add_columns(_dear(servers, models, candidates)[asked], 1.0)
     row = programme.add_rows(len(asked), 1.0, 1.0)
-    programme.put(row[np.searchsorted(asked, models)], share, mu / demand)
+    programme.put(row[np.searchsorted(asked, models)], share, 1.0)
     programme.put(row, unserved, 1.0)
     used = np.unique(places)
     full = programme.add_rows(len(used), upper=limit[used] * _SLACK)
-    programme.put(full[np.searchsorted(used, places)], share, 1.0)
-    if not _add_limits(servers, programme, candidates, places, share):
+    programme.put(full[np.searchsorted(used, places)], share, whole)
+    if not _add_limits(servers, programme, candidates, places, share, whole):
         return False
     solver = programme.solver(effort.solver_seconds, tolerance=1e-10)
     answer = solver.relaxed()
@@ -72,8 +73,8 @@ def _share_out(servers: Servers, effort: Effort, may_carry: Callable[[int, int],
         return False
     for m, s in idle:
         servers.change(m, s, 0.0)
-    values = np.minimum(answer.values[share], rho)
-    worth = values * mu > _LEAST_PART * demand
+    values = np.minimum(answer.values[share] * whole, rho)
+    worth = answer.values[share] > _LEAST_PART
     for m, s, u in zip(models.tolist(), places.tolist(), np.where(worth, values, 0.0).tolist(), strict=True):
         if u != servers.share[m][s]:
             servers.change(m, s, u)
@@ -122,7 +123,7 @@ def _by_priority(servers: Servers, solver: Solver, asked: Ints, unserved: Ints) 
     return solver.relaxed()
 
 
-def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places: Ints, share: Ints) -> bool:
+def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places: Ints, share: Ints, whole: Floats) -> bool:
     """What executes in scope, with every server of it that may be awake taken as awake; whether that can be within the limits."""
     problem, c = servers.problem, servers.problem.candidates
     for limit in servers.limits:
@@ -139,7 +140,7 @@ def _add_limits(servers: Servers, programme: Programme, candidates: Ints, places
         if fixed > limit.watts:
             return False
         row = programme.add_rows(1, upper=limit.watts - fixed)
-        slope = problem.on.pue[c.pool[candidates]] * c.slope_watts[candidates]
+        slope = problem.on.pue[c.pool[candidates]] * c.slope_watts[candidates] * whole
         programme.put(np.full(int(mine.sum()), row[0]), share[mine], slope[mine])
     return True
 

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from ergon.planning.bound import shortfall
 from ergon.planning.effort import Effort
 from ergon.planning.limits import Limit
 from ergon.planning.placing import Placer
 from ergon.planning.power import Figures, figures
 from ergon.planning.problem import Problem
-from ergon.planning.servers import Servers, lacking_work, less_short
+from ergon.planning.servers import Servers, lacking_work, less_short, rank_of_shortfall
 from ergon.planning.shares import share_out
 
 LEAST_SAVING = 0.03
@@ -96,14 +95,6 @@ def change(servers: Servers, now: Figures, then: Figures) -> Change:
 def _load_watts(problem: Problem, p: int) -> float:
     pool = problem.pools[p]
     return pool.pue * max(pool.idle_watts, pool.busy_watts or 0.0)
-
-
-def rank_of_shortfall(servers: Servers) -> list[tuple[float, float]]:
-    """By tier, from the highest priority: replicas missing, work unserved. Compare with `less_short`."""
-    missing, unserved = shortfall(servers)
-    tiers = servers.problem.tier
-    count = int(tiers.max(initial=-1)) + 1
-    return [(float(missing[tiers == t].sum()), float(unserved[tiers == t].sum())) for t in range(count)]
 
 
 def earns_its_moves(better: Servers, mended: Servers) -> bool:
