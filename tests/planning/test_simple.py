@@ -194,6 +194,7 @@ fleets = st.builds(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(fleets)
 def test_a_plan_is_always_valid_and_complete(drawn: tuple[list[Pool], list[Model]]) -> None:
     pools, models = drawn
@@ -218,6 +219,7 @@ def test_a_plan_is_always_valid_and_complete(drawn: tuple[list[Pool], list[Model
         assert holder.max_models is None or count[server] <= holder.max_models
 
 
+@settings(max_examples=40, deadline=None)
 @given(fleets, st.randoms(use_true_random=False))
 def test_the_order_of_the_parts_changes_nothing_and_planning_again_moves_nothing(
     drawn: tuple[list[Pool], list[Model]], chance: random.Random

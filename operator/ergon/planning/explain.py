@@ -108,12 +108,24 @@ class Alternatives(Mapping[ModelKey, tuple[Alternative, ...]]):
         if short and servers.homes[m] and not self._placer.may_add(m):
             return self._say(v, p, "Feasible", Reason.NOT_NEEDED, f"the model may have no more than {table.highest[m]} replicas")
         used, fresh = self._placer.best(c, share), self._placer.fresh(c, share)
-        if short and self._limits and (used is not None or fresh is not None):
-            return self._say(v, p, "Rejected", Reason.WATT_LIMIT, "a budget's watts are spent on what is more important")
+        binding = self._binding(c, share) if (used is None and fresh is None) or short else None
+        if binding is not None:
+            return self._say(v, p, "Rejected", Reason.WATT_LIMIT, f"budget {binding.name} leaves no watts for it")
         if short or (used is None and fresh is None):
             count = table.most[p]
             return self._say(v, p, "Rejected", Reason.NO_ROOM, f"all {count} servers are full or not to be had")
         return self._feasible(m, c, share, opens=used is None)
+
+    def _binding(self, c: int, share: float) -> Limit | None:
+        """The watt limit that keeps the candidate out where a server would have room."""
+        servers = self._servers
+        p = servers.table.pool[c]
+        a, b = servers.start[p], servers.start[p + 1]
+        room = self._placer.room(c, loaded=share > 0)
+        places = [a + k for k in np.flatnonzero(room >= min(share, 0.02) * 0.5).tolist()]
+        blocked = places and a < b and all(servers.spare(c, s, share) < share or servers.spare(c, s, share) < 0 for s in places)
+        inside = [one for one in self._limits if one.candidates[c] or (one.whole_pools and one.pools[p])]
+        return min(inside, key=lambda one: one.watts - servers.drawn[self._limits.index(one)]) if blocked and inside else None
 
     def _feasible(self, m: int, c: int, share: float, *, opens: bool) -> Alternative:
         servers, table = self._servers, self._servers.table

@@ -134,8 +134,9 @@ def _better(one: Servers, other: Servers) -> bool:
 def _exactly(placer: Placer, effort: Effort) -> float | None:
     """Solve a tiny fleet whole where that is better; J that no plan of this shortfall is below, None where nobody knows."""
     servers = placer.servers
-    mark, short = len(servers.journal), rank_of_shortfall(servers)
-    before = figures(settle(servers)).cost
+    mark, settled = len(servers.journal), settle(servers)
+    hold_limits(settled)
+    short, before = rank_of_shortfall(settled), figures(settled).cost
     lacking = [tier for tier, (missing, work) in enumerate(short) if missing or work]
     proof = solve_whole(placer, effort, lacking)
     if proof is None:
