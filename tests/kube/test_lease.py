@@ -127,8 +127,10 @@ async def test_a_leader_whose_lease_was_taken_ends(kube: KubeClient, namespace: 
 
 async def test_a_candidate_can_stop_before_it_leads(kube: KubeClient, namespace: str) -> None:
     leader, waiting = (LeaderElection(kube, namespace, "ergon", name, timing=QUICK) for name in ("first", "second"))
-    terms = [asyncio.create_task(leader.run()), asyncio.create_task(waiting.run())]
+    terms = [asyncio.create_task(leader.run())]
     await asyncio.wait_for(leader.leading.wait(), 10)
+    terms.append(asyncio.create_task(waiting.run()))
+    await asyncio.sleep(0)  # it has begun
     await asyncio.wait_for(waiting.stop(), 5)
     assert await holder(kube, namespace) == "first"
     await leader.stop()
