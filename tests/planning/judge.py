@@ -217,7 +217,8 @@ def _limits(known: Law, plan: Plan, uses: dict[Replica, Use]) -> Iterator[str]:
             if placed := [r for r in uses if r.server.pool in pools]:
                 yield f"7: {limit.name} cannot be held and {len(placed)} replicas stand in its scope, such as {placed[0]}"
             for name in pools:
-                if plan.servers.get(name, 0) > known.pools[name].servers_min:
+                least = 0 if known.pools[name].deleting else known.pools[name].servers_min
+                if plan.servers.get(name, 0) > least:
                     yield f"7: {limit.name} cannot be held and {name} has more than its least servers"
         else:
             if over != 0:

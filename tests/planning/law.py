@@ -193,8 +193,8 @@ def standing_watts(pool: Pool, servers: int) -> float:
 
 
 def sunk_watts(pool: Pool) -> float:
-    """What the pool draws with the servers that run always and nothing on them."""
-    return pool.pue * standing_watts(pool, pool.servers_min)
+    """What the pool draws with the servers that run always and nothing on them; one that is being deleted needs none."""
+    return pool.pue * standing_watts(pool, 0 if pool.deleting else pool.servers_min)
 
 
 def pool_watts(pool: Pool, servers: int, loads: Iterable[tuple[int, Use, float]]) -> float:
