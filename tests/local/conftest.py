@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ _COUNT = itertools.count()
 @pytest.fixture
 def kube(cluster: Any) -> Iterator[Kube]:
     """kubectl in a fresh namespace, whose default service account is there; deleted afterwards."""
-    namespace = f"local-{next(_COUNT)}"
+    namespace = f"local-{os.getpid()}-{next(_COUNT)}"
     found = Kube(cluster.name, cluster.kubeconfig, namespace)
     found.kubectl("create", "namespace", namespace)
     deadline = time.monotonic() + 20

@@ -121,6 +121,8 @@ class ContainerRunner:
             delay = backoff.after(time.monotonic() - begun)
             if delay > 0:
                 await self._back_off(delay)
+            if isinstance(self.view.state, Terminated):
+                self.view.last = self.view.state  # with the count, so that nobody sees a restart of which nothing is told
             self.view.restarts += 1
 
     def _starts_again(self, code: int) -> bool:
