@@ -20,10 +20,10 @@ class Effort:
     `mip_nodes`: branch-and-bound nodes for the pool level (0: its relaxation only, rounded). `mip_columns`: the pool level is
     solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
     on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the other (lower ones together).
-    `fills`: shares of a server that the pool level gives away, each packed anew. `caps`: pools
-    capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that are tried
-    to be emptied, and rounds of ruin and recreate. `solver_seconds` guards against a solver that hangs, and is no part of the
-    effort: when it strikes, the plan says so.
+    `fills`: shares of a server that the pool level gives away, each packed anew. `caps`: pools capped at fewer servers, one
+    after the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that are tried to be emptied, and rounds
+    of ruin and recreate. `only_mend`: where the current replicas can be mended so that nothing is short, no other plan is
+    sought. `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
     """
 
     mip_nodes: int = 200
@@ -36,12 +36,15 @@ class Effort:
     cap_columns: int = 6000
     closings: int = 200
     rounds: int = 150
+    only_mend: bool = False
     solver_seconds: float = 20.0
 
     @classmethod
     def quick(cls) -> Self:
         """For planning again after one change: hardly more than mending what stands."""
-        return cls(mip_nodes=0, mip_columns=0, exact_binaries=0, exact_nodes=0, closings=0, rounds=0, fills=(), caps=0)
+        return cls(
+            mip_nodes=0, mip_columns=0, exact_binaries=0, exact_nodes=0, closings=0, rounds=0, fills=(), caps=0, only_mend=True
+        )
 
     @classmethod
     def normal(cls) -> Self:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ergon.planning.effort import Effort
 from ergon.planning.placing import Placer
-from ergon.planning.servers import lacking_work, less_short, rank_of_shortfall
+from ergon.planning.servers import any_lacks, lacking_work, less_short, rank_of_shortfall
 from ergon.planning.shares import share_out
 
 _ROUNDS_A_REPLICA = 5
@@ -29,7 +29,7 @@ def improve(placer: Placer, effort: Effort) -> None:
         if not search.ruin_and_recreate():
             break
     mark, before = len(placer.servers.journal), rank_of_shortfall(placer.servers)
-    if share_out(placer.servers, effort, only_busy_places=True) and not less_short(before, rank_of_shortfall(placer.servers)):
+    if share_out(placer.servers, effort) and not less_short(before, rank_of_shortfall(placer.servers)):
         search.close_some(effort.closings)
     else:
         placer.servers.undo(mark)
@@ -37,7 +37,7 @@ def improve(placer: Placer, effort: Effort) -> None:
 
 def serve_lacking(placer: Placer) -> None:
     """Make room for models that lack something, where moving others makes it."""
-    if any(lacking_work(placer.servers, m) > 0 for m in range(len(placer.servers.homes))) or any(
+    if any_lacks(placer.servers) or any(
         len(homes) < lowest for homes, lowest in zip(placer.servers.homes, placer.servers.table.lowest, strict=True)
     ):
         _Search(placer).serve_lacking()

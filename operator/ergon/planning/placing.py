@@ -68,12 +68,14 @@ class Placer:
     def room(self, c: int, *, loaded: bool = True) -> Floats:
         """Per server of the candidate's pool the busy share that a new replica could have; negative where none fits.
 
-        One that carries nothing keeps nobody waiting: only memory and places count.
+        One of a model without demand keeps nobody waiting: only memory and places count.
         """
         servers, table = self.servers, self.servers.table
         p, m = table.pool[c], table.model[c]
         a, b = servers.start[p], servers.start[p + 1]
-        room: Floats = np.minimum(servers.limit[a:b], table.rho[c]) - servers.load[a:b] if loaded else np.zeros(b - a)
+        room: Floats = (
+            np.minimum(servers.limit[a:b], table.rho[c]) - servers.load[a:b] if loaded or table.may_carry[c] else np.zeros(b - a)
+        )
         fits = (servers.free_bytes[a:b] >= table.memory[c]) & (servers.free_slots[a:b] >= 1)
         room[~fits] = -1.0
         for s in servers.homes[m]:

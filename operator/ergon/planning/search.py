@@ -16,7 +16,7 @@ from ergon.planning.power import figures
 from ergon.planning.problem import Problem
 from ergon.planning.servers import Servers, less_short, rank_of_shortfall
 from ergon.planning.settle import settle
-from ergon.planning.shares import share_out
+from ergon.planning.shares import share_out_among_busy
 from ergon.planning.shed import hold_limits
 from ergon.planning.steady import drop_idle, earns_its_moves, mend
 
@@ -46,6 +46,8 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Found
         return replace(anew(problem, limits, level, effort), notes=notes)
     mended = mend(problem, limits, effort)
     hold_limits(mended)
+    if effort.only_mend and not any(missing or work for missing, work in rank_of_shortfall(mended)):
+        return Found(mended, level, notes)
     better = anew(problem, limits, level, effort)
     if earns_its_moves(better.servers, mended):
         return replace(better, notes=notes)
@@ -141,7 +143,7 @@ def _exactly(placer: Placer, effort: Effort) -> float | None:
     proof = solve_whole(placer, effort, lacking)
     if proof is None:
         return None
-    share_out(servers, effort, only_busy_places=True)
+    share_out_among_busy(servers, effort)
     after = rank_of_shortfall(servers)
     if less_short(short, after) or (not less_short(after, short) and figures(servers).cost > before):
         servers.undo(mark)

@@ -28,6 +28,7 @@ class Table:
     memory: list[float]
     cost: list[float]
     awake: list[float]
+    may_carry: list[bool]
     useful: list[bool]
     standing_only: list[bool]
     first: list[int]
@@ -57,6 +58,7 @@ class Table:
             memory=c.memory_bytes.tolist(),
             cost=c.cost.tolist(),
             awake=c.awake_watts.tolist(),
+            may_carry=((c.mu > 0) & (problem.demand[c.model] > 0)).tolist(),
             useful=c.useful.tolist(),
             standing_only=c.standing_only.tolist(),
             first=problem.first.tolist(),
@@ -80,7 +82,8 @@ class Table:
 class Servers:
     """Replicas on servers. `homes[m]`: server to candidate; `residents[s]`: model to candidate; `share[m]`: server to busy share.
 
-    `limit` is the least rho of the replicas with load on a server, `awake` its watts above idle. `total` is J of what executes
+    `limit` is the least rho of a server's replicas of models with demand, whether they carry some now or not, so that a plan's
+    shares can be found again from its replicas; `awake` its watts above idle. `total` is J of what executes
     and of servers in use, `drawn` the watts in the scope of each limit.
     """
 
@@ -145,6 +148,8 @@ class Servers:
         self.journal.append((0, c, s, u))
         if u > 0:
             self._carry(c, s, u)
+        elif table.may_carry[c]:
+            self.limit[s] = min(float(self.limit[s]), table.rho[c])
 
     def _switch(self, p: int, servers: int) -> None:
         """One more, or one fewer, server of a pool in use."""
@@ -190,7 +195,7 @@ class Servers:
         self.free_slots[s] += 1
         self.count[s] -= 1
         self.journal.append((1, c, s, u))
-        if u > 0:
+        if table.may_carry[c]:
             self._recount(s, c, -u)
         return u
 
@@ -206,9 +211,10 @@ class Servers:
         load, limit, awake = 0.0, float("inf"), 0.0
         for m, c in self.residents[s].items():
             u = self.share[m][s]
+            if table.may_carry[c]:
+                limit = min(limit, table.rho[c])
             if u > 0:
                 load += u
-                limit = min(limit, table.rho[c])
                 awake = max(awake, table.awake[c])
         fall = awake - float(self.awake[s])
         self.total += table.cost[changed] * by + fall * table.watt_cost[self.pool_of[s]]
@@ -282,6 +288,11 @@ def lacking_work(servers: Servers, m: int) -> float:
     """Work per second of a model that nobody serves, of what could be served at all; what is only rounding is none."""
     lacking = servers.table.demand[m] - servers.served(m)
     return lacking if lacking > 1e-9 * servers.table.demand[m] else 0.0
+
+
+def any_lacks(servers: Servers) -> bool:
+    """Whether any model's demand is not met."""
+    return any(lacking_work(servers, m) > 0 for m in range(len(servers.homes)))
 
 
 def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> bool:

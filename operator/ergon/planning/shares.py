@@ -7,7 +7,7 @@ import numpy as np
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.effort import Effort
 from ergon.planning.linear import Answer, Programme, Solver
-from ergon.planning.servers import ROUNDING, Servers, lacking_work
+from ergon.planning.servers import ROUNDING, Servers, any_lacks
 
 _SLACK = 1 + 2e-10
 """A plan that fills a server to the last bit must be found to be possible again."""
@@ -16,31 +16,73 @@ _LEAST_PART = 1e-10
 """Of a model's demand: less is the solver's rounding."""
 
 
-def share_out(servers: Servers, effort: Effort, *, only_busy_places: bool = False) -> bool:
+def share_out(servers: Servers, effort: Effort) -> bool:
     """Serve as much as the replicas can, for the least J; whether the solver had an answer.
 
-    A server is filled up to the least rho of its replicas that may carry load. With `only_busy_places`, those that carry
-    nothing now are left so, and stand in nobody's way; else first those of models that have others elsewhere, where they
-    would only make the server's limit less.
+    A server is filled up to the least rho of its replicas of models with demand.
     """
-    if only_busy_places:
-        return _share_out(servers, effort, lambda m, s: servers.share[m][s] > 0)
+    return _share_out(servers, effort, lambda m, s: True)
+
+
+def share_out_among_busy(servers: Servers, effort: Effort) -> bool:
+    """The same where those that carry nothing now are left so and stand in nobody's way."""
+    return _share_out(servers, effort, lambda m, s: servers.share[m][s] > 0)
+
+
+def find_shares(servers: Servers, effort: Effort) -> None:
+    """Find the shares of replicas of which only the places are known; what lacks then lacks to few models.
+
+    A server is filled up to the least rho of its replicas with load, and which those are is part of the question. First all may
+    carry; where that leaves something short, replicas that may stay idle pay for their low rho in proportion, and only those
+    that are given something may carry; or none that would make a server's limit less.
+    """
+    done = _share_out(servers, effort, lambda m, s: True, to_few=True)
+    if done and not any_lacks(servers):
+        return
+    first = _shares(servers)
+    must = _limits_of_those_that_must(servers)
+    tries: list[Callable[[int, int], bool]] = [
+        lambda m, s: servers.share[m][s] > 0,
+        lambda m, s: servers.table.rho[servers.homes[m][s]] >= must[s],
+    ]
+    if _share_out(servers, effort, lambda m, s: True, must) and not any_lacks(servers):
+        for may_carry in tries:
+            if _share_out(servers, effort, may_carry) and not any_lacks(servers):
+                return
+    for m, shares in enumerate(first):
+        for s, u in shares.items():
+            if servers.share[m][s] != u:
+                servers.change(m, s, u)
+
+
+def _shares(servers: Servers) -> list[dict[int, float]]:
+    return [dict(shares) for shares in servers.share]
+
+
+def _limits_of_those_that_must(servers: Servers) -> Floats:
+    """By server, the least rho of replicas that surely carry load: a plan leaves none idle beyond its model's least."""
     must = np.full(len(servers.load), np.inf)
+    table = servers.table
     for m, homes in enumerate(servers.homes):
-        if len(homes) == 1 and servers.table.demand[m] > 0:
+        if table.demand[m] > 0 and (len(homes) == 1 or len(homes) > table.lowest[m]):
             for s, c in homes.items():
-                must[s] = min(must[s], servers.table.rho[c])
-    done = _share_out(servers, effort, lambda m, s: servers.table.rho[servers.homes[m][s]] >= must[s] or must[s] == np.inf)
-    if done and not any(lacking_work(servers, m) for m in range(len(servers.homes))):
-        return True
-    mark, lacked = len(servers.journal), sum(lacking_work(servers, m) for m in range(len(servers.homes)))
-    again = _share_out(servers, effort, lambda m, s: True)
-    if done and again and sum(lacking_work(servers, m) for m in range(len(servers.homes))) >= lacked:
-        servers.undo(mark)
-    return done or again
+                if table.mu[c] > 0:
+                    must[s] = min(must[s], table.rho[c])
+    return must
 
 
-def _share_out(servers: Servers, effort: Effort, may_carry: Callable[[int, int], bool]) -> bool:
+def _share_out(
+    servers: Servers,
+    effort: Effort,
+    may_carry: Callable[[int, int], bool],
+    must: Floats | None = None,
+    *,
+    to_few: bool = False,
+) -> bool:
+    """Share out over the replicas that may carry. With `must`, lower rhos than these limits only count in proportion.
+
+    What cannot be served lacks by priority, or with `to_few` to as few models as may be.
+    """
     problem, table = servers.problem, servers.table
     models, candidates, places = _replicas(servers, may_carry)
     idle = [(m, s) for m, homes in enumerate(servers.homes) for s in homes if servers.share[m][s] > 0 and not may_carry(m, s)]
@@ -49,6 +91,10 @@ def _share_out(servers: Servers, effort: Effort, may_carry: Callable[[int, int],
     mu, rho = problem.candidates.mu[candidates], problem.candidates.rho[candidates]
     limit = np.full(len(servers.load), np.inf)
     np.minimum.at(limit, places, rho)
+    weight = np.ones(len(places))
+    if must is not None:
+        limit = np.where(np.isinf(must), limit, must)
+        weight = np.maximum(1.0, limit[places] / rho)
 
     programme = Programme()
     demand = problem.demand[models]
@@ -56,18 +102,19 @@ def _share_out(servers: Servers, effort: Effort, may_carry: Callable[[int, int],
     cost = problem.candidates.cost[candidates] * whole
     share = programme.add_columns(cost, np.minimum(1.0, rho * _SLACK / whole))
     asked = np.unique(models)
-    unserved = programme.add_columns(_dear(servers, models, candidates)[asked], 1.0)
+    dear = _dear(servers, models, candidates)[asked]
+    unserved = programme.add_columns(np.full(len(asked), dear.max()) if to_few else dear, 1.0)
     row = programme.add_rows(len(asked), 1.0, 1.0)
     programme.put(row[np.searchsorted(asked, models)], share, 1.0)
     programme.put(row, unserved, 1.0)
     used = np.unique(places)
     full = programme.add_rows(len(used), upper=limit[used] * _SLACK)
-    programme.put(full[np.searchsorted(used, places)], share, whole)
+    programme.put(full[np.searchsorted(used, places)], share, weight * whole)
     if not _add_limits(servers, programme, candidates, places, share, whole):
         return False
     solver = programme.solver(effort.solver_seconds, tolerance=1e-10)
     answer = solver.relaxed()
-    if answer is not None and (answer.values[unserved] > 1e-9).any():
+    if answer is not None and not to_few and (answer.values[unserved] > 1e-9).any():
         answer = _by_priority(servers, solver, asked, unserved)
     if answer is None:
         return False
@@ -108,7 +155,6 @@ def _by_priority(servers: Servers, solver: Solver, asked: Ints, unserved: Ints) 
     """The least unserved work, priority by priority from the highest, then the least J."""
     problem = servers.problem
     running = solver.cost.copy()
-    running[unserved] = 0.0
     tiers = problem.tier[asked]
     for tier in np.unique(tiers).tolist():
         mine = np.flatnonzero(tiers == tier)

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from ergon.planning.effort import Effort
+from ergon.planning.improve import serve_lacking
 from ergon.planning.limits import Limit
 from ergon.planning.placing import Placer
 from ergon.planning.power import Figures, figures
 from ergon.planning.problem import Problem
 from ergon.planning.servers import Servers, lacking_work, less_short, rank_of_shortfall
-from ergon.planning.shares import share_out
+from ergon.planning.shares import find_shares, share_out
 
 LEAST_SAVING = 0.03
 """Of J: a plan that saves less is not worth moving for."""
@@ -25,12 +26,15 @@ def mend(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Servers
     """The current replicas where they may stay, and the least that must be added or taken away."""
     servers = Servers.empty(problem, limits)
     _keep(servers)
-    share_out(servers, effort)
+    find_shares(servers, effort)
     placer = Placer(servers)
     short = _lacking(servers)
     for m in short:
         placer.place_all(m)
+    if short:
+        serve_lacking(placer)
     if short and _lacking(servers):
+        share_out(servers, effort)
         drop_idle(servers)
         for m in _lacking(servers):
             placer.place_all(m)
