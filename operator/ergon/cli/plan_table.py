@@ -167,7 +167,7 @@ def _print_change(console: Console, change: Difference, limit: int) -> None:
     if not moves:
         console.print("  no replica moves")
     for name, pool in change.pools.items():
-        if pool.watts.before != pool.watts.after or pool.servers.before != pool.servers.after:
+        if any(number(one.before) != number(one.after) for one in (pool.watts, pool.servers)):
             console.print(f"  pool {name}: {_arrow(pool.watts)} W, {_arrow(pool.servers)} servers")
     for key, unserved in change.unserved.items():
         console.print(f"  {key}: {_arrow(unserved)} work/s not served", style=_worse(unserved))
