@@ -108,7 +108,7 @@ class _Search:
     def _rebuild(self, ruined: list[int], avoid: int | None, guest: int | None = None) -> bool:
         """Place everything on these servers anew, by chance in order of size; whether it was better, else nothing changes.
 
-        `avoid` stays empty. `guest` is placed first.
+        `avoid` stays empty. `guest` is placed first, and only less shortfall is better then.
         """
         servers, table = self.servers, self.servers.table
         mark, before = len(servers.journal), servers.total
@@ -133,7 +133,7 @@ class _Search:
             self.placer.place_all(m)
         if avoid is not None:
             servers.free_slots[avoid] += 1e9
-        if self._is_better(lacked, models, servers.total < before - _GAIN):
+        if self._is_better(lacked, models, guest is None and servers.total < before - _GAIN):
             servers.journal.clear()
             return True
         servers.undo(mark)

@@ -24,20 +24,39 @@ LOAD_SECONDS = 20.0
 
 def mend(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Servers:
     """The current replicas where they may stay, and the least that must be added or taken away."""
-    servers = Servers.empty(problem, limits)
-    _keep(servers)
-    find_shares(servers, effort)
-    placer = Placer(servers)
-    short = _lacking(servers)
+    mended = _standing(problem, limits)
+    find_shares(mended, effort)
+    if not (short := _lacking(mended)):
+        return mended
+    placer = Placer(mended)
     for m in short:
         placer.place_all(m)
-    if short:
-        serve_lacking(placer)
-    if short and _lacking(servers):
-        share_out(servers, effort)
+    serve_lacking(placer)
+    if not _lacking(mended):
+        return mended
+    best = mended
+    for drop in (True, False):  # the last one as good wins: it moves less
+        other = _by_priority(problem, limits, effort, drop=drop)
+        if not less_short(rank_of_shortfall(best), rank_of_shortfall(other)):
+            best = other
+    return best
+
+
+def _by_priority(problem: Problem, limits: tuple[Limit, ...], effort: Effort, *, drop: bool) -> Servers:
+    """Where not everything can be served: what matters most first. With `drop`, replicas that serve nothing make room."""
+    servers = _standing(problem, limits)
+    share_out(servers, effort)
+    if drop:
         drop_idle(servers)
-        for m in _lacking(servers):
-            placer.place_all(m)
+    placer = Placer(servers)
+    for m in _lacking(servers):
+        placer.place_all(m)
+    return servers
+
+
+def _standing(problem: Problem, limits: tuple[Limit, ...]) -> Servers:
+    servers = Servers.empty(problem, limits)
+    _keep(servers)
     return servers
 
 
