@@ -13,6 +13,9 @@ from ergon.planning.shares import share_out
 _ROUNDS_A_REPLICA = 5
 """Ruins that a small fleet gets for each of its replicas: more hardly find anything."""
 
+_MOST_TRIES, _MOST_PLACES = 300, 12
+"""Servers that are rebuilt to make room for all models that lack something, and for one model in one pool."""
+
 _GAIN = 1e-6
 """J below which a step is no improvement but rounding."""
 
@@ -65,13 +68,23 @@ class _Search:
         return lacks
 
     def serve_lacking(self) -> None:
-        """Make room for models that lack something: they first on a server, then what was there before."""
-        servers, table = self.servers, self.servers.table
-        for m in [m for m in range(len(servers.homes)) if self._lacks([m])]:
+        """Make room for models that lack something: they first on a server, then what was there before.
+
+        The most important first, and not for ever: where a fleet is simply full, nothing is found.
+        """
+        servers, table, tier = self.servers, self.servers.table, self.servers.problem.tier
+        budget = _MOST_TRIES
+        for m in sorted((m for m in range(len(servers.homes)) if self._lacks([m])), key=lambda m: (tier[m], m)):
             for c in self.placer.carriers(m) or self.placer.holders(m):
                 first, last = servers.start[table.pool[c]], servers.start[table.pool[c] + 1]
                 places = sorted(range(first, last), key=lambda s: (m in servers.residents[s], len(servers.residents[s]), s))
-                if any(self._rebuild([s], avoid=None, guest=m) for s in places[:12]) and not self._lacks([m]):
+                for s in places[:_MOST_PLACES]:
+                    if budget <= 0:
+                        return
+                    budget -= 1
+                    if self._rebuild([s], avoid=None, guest=m):
+                        break
+                if not self._lacks([m]):
                     break
 
     def close_some(self, budget: int) -> int:

@@ -363,6 +363,11 @@ def _parts(problem: Problem) -> list[Floats]:
 
 def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
     """The pool-level optimum, with its bound; None when the solver has no answer in its time."""
+    if not len(problem.candidates.model):
+        none, pools = np.zeros(0), np.zeros(len(problem.pools))
+        nodes = -(-problem.on.least // problem.on.per_node)
+        sunk = float((problem.on.server_cost * problem.on.least + problem.on.node_cost * nodes).sum())
+        return PoolLevel(none, none, problem.on.least.astype(float), pools, pools, pools, sunk, none_short=True)
     model = _Model(problem, limits, effort, lenient=False)
     relaxed = model.solver.relaxed()
     if relaxed is None:

@@ -14,7 +14,7 @@ from ergon.planning.placing import Placer
 from ergon.planning.pool_level import PoolLevel, guide, solve_pools
 from ergon.planning.power import figures
 from ergon.planning.problem import Problem
-from ergon.planning.servers import Servers, less_short, rank_of_shortfall
+from ergon.planning.servers import Servers, any_lacks, less_short, rank_of_shortfall
 from ergon.planning.settle import settle
 from ergon.planning.shares import share_out_among_busy
 from ergon.planning.shed import hold_limits
@@ -61,26 +61,37 @@ def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, e
     Packed in several ways, the best of them with fewer servers in one pool after the other, then improved by small steps; a
     tiny fleet is solved exactly.
     """
-    ways = [_packed(problem, limits, start, by_rho=by_rho) for start, by_rho in _starts(problem, limits, level, effort)]
-    best = ways[0]
-    for placer in ways[1:]:
+    best = _packed(problem, limits, level, by_rho=False)
+    for start, by_rho in _other_starts(problem, limits, level, effort):
+        if _is_optimal(best, level):
+            break
+        placer = _packed(problem, limits, start, by_rho=by_rho)
         if _better(placer.servers, best.servers):
             best = placer
-    if level is not None and level.none_short:
-        best = _with_fewer_servers(problem, limits, best, effort)
-    improve(best, effort)
-    proof = _exactly(best, effort)
+    proof = None
+    if not _is_optimal(best, level):
+        if level is not None and level.none_short:
+            best = _with_fewer_servers(problem, limits, best, effort)
+        improve(best, effort)
+        proof = _exactly(best, effort)
     drop_idle(best.servers)
     settled = settle(best.servers)
     hold_limits(settled)
     return Found(settled, level, (), proof)
 
 
-def _starts(
+def _is_optimal(best: Placer, level: PoolLevel | None) -> bool:
+    """Whether the bound says that there is nothing left to find."""
+    if level is None or not level.none_short or best.servers.problem.refused or any_lacks(best.servers):
+        return False
+    held = all(len(homes) >= need for homes, need in zip(best.servers.homes, best.servers.problem.need.tolist(), strict=True))
+    return held and best.servers.total <= level.bound * (1 + 1e-6) + 1e-9
+
+
+def _other_starts(
     problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort
-) -> Iterator[tuple[PoolLevel | None, bool]]:
-    """Pool levels to pack, and whether models of like rho are to go together."""
-    yield level, False
+) -> Iterator[tuple[PoolLevel, bool]]:
+    """Other pool levels to pack, and whether models of like rho are to go together."""
     if level is None:
         return
     yield level, True
