@@ -147,18 +147,27 @@ def test_an_object_of_another_schema_keeps_what_it_serves(world: World) -> None:
         world.ready(ns, "echo")
 
 
-def test_a_budget_says_that_it_does_nothing(world: World) -> None:
-    world.apply(
-        {
+def test_a_budget_says_what_of_it_is_held(world: World) -> None:
+    def budget(limits: dict[str, object]) -> dict[str, object]:
+        return {
             "apiVersion": "ergon.dev/v1alpha1",
             "kind": "EnergyBudget",
             "metadata": {"name": "site"},
-            "spec": {"limits": {"watts": 100}},
+            "spec": {"limits": limits},
         }
-    )
-    until(
-        lambda: world.condition(world.get("ebud", "site") or {}, "Accepted").get("reason") == "NotImplemented",
-        "the budget saying so",
-        20,
-    )
+
+    def says(condition: str, reason: str) -> None:
+        until(
+            lambda: world.condition(world.get("ebud", "site") or {}, condition).get("reason") == reason,
+            f"the budget saying {condition}: {reason}",
+            20,
+        )
+
+    world.apply(budget({"kilowattHours": 1, "window": "Day"}))
+    says("Accepted", "NotImplemented")
+    world.kubectl("delete", "ebud", "site")
+    world.apply(budget({"watts": 1000000}))
+    says("Accepted", "Accepted")
+    says("Feasible", "Feasible")
+    says("WithinBudget", "WithinLimit")
     world.kubectl("delete", "ebud", "site")

@@ -10,7 +10,8 @@ from ergon.engine.cache import Cache
 from ergon.engine.servers import Servers
 from ergon.fleet.build import build_watt_limit
 from ergon.fleet.types import Fleet, Model, ModelKey, Replica, ServerKey
-from ergon.planning import Alternative, Plan, plan
+from ergon.planning import Alternative, Effort, Plan, plan
+from ergon.planning.moves import moves, next_stage
 from ergon.reconcile.budgets import BudgetView, scope_of, scope_watts, shed_in
 from ergon.reconcile.observed import Refusal
 
@@ -18,6 +19,9 @@ log = logging.getLogger("ergon.planner")
 
 
 RETRY_SECONDS = 5.0
+QUIET_SECONDS = 10.0
+"""Without a change, before better places are sought for what stands."""
+MOVES_AT_ONCE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class _Made:
 
     plan: Plan
     changed: set[ModelKey]
+    improvable: bool
     snapshot: Fleet
     version: int
     refused: frozenset[tuple[ModelKey, str, ServerKey]]
@@ -47,7 +52,10 @@ class Planner:
         self._now = now
         self._observe = observe
         self._making: asyncio.Task[_Made] | None = None
-        self._retry_at = 0.0
+        self._abandoned: asyncio.Task[_Made] | None = None
+        self._improving = False
+        self._retry_at = self._changed_at = 0.0
+        self._improvable = False
         self._servers = servers
         self._operator_namespace = operator_namespace
         self._plan: Plan | None = None
@@ -61,9 +69,7 @@ class Planner:
 
     @property
     def outdated(self) -> bool:
-        """Whether what the plan was made from has changed, and it is time to make another."""
-        if self._now() < self._retry_at:
-            return False
+        """Whether what the plan was made from has changed."""
         return self._planned_version != self._cache.plan_version or self._servers.refused() != self._refused
 
     @property
@@ -124,16 +130,25 @@ class Planner:
             self._cache.wake(plan=True)
 
     def begin(self) -> None:
-        """Have a plan made in a thread, unless one is under way; the loop is woken when it is there."""
-        if self._making is not None:
+        """Have a plan made in a thread, if one is due and none is under way; the loop is woken when it is there.
+
+        What changed is mended at once and in little time, hardly anything moves; better places are sought when all is quiet.
+        """
+        if self._making is not None and self._improving and self.outdated:
+            self._abandoned, self._making = self._making, None  # its thread ends by itself; what it finds is out of date
+        if self._making is not None or self._now() < self._retry_at:
             return
+        improve = self._plan is not None and self._improvable and self._quiet()
+        if not self.outdated and not (improve and (self._abandoned is None or self._abandoned.done())):
+            return
+        self._improving = improve = improve and not self.outdated
         version, refused = self._cache.plan_version, self._servers.refused()
         snapshot = self._take_snapshot(refused)
 
         async def make() -> _Made:
             began = self._now()
-            new, changed = await asyncio.to_thread(_make, snapshot, self._plan)
-            return _Made(new, changed, snapshot, version, refused, self._now() - began)
+            new, changed, better = await asyncio.to_thread(_make, snapshot, self._plan, improve)
+            return _Made(new, changed, better, snapshot, version, refused, self._now() - began)
 
         self._making = asyncio.create_task(make(), name="plan")
         self._making.add_done_callback(lambda _: self._cache.changed.set())
@@ -155,13 +170,23 @@ class Planner:
 
     async def close(self) -> None:
         """Stop planning."""
-        if self._making is not None:
-            self._making.cancel()
-            await asyncio.wait({self._making})
+        tasks = {task for task in (self._making, self._abandoned) if task is not None}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _quiet(self) -> bool:
+        """Whether nothing has changed for a while, and nothing is on its way."""
+        under_way = any(
+            facts.job is not None or facts.drain is not None for agent in self._servers.all() for facts in agent.facts.values()
+        )
+        return not under_way and self._now() - self._changed_at >= QUIET_SECONDS
 
     def _take(self, made: "_Made") -> set[ModelKey]:
         old, new = self._plan, made.plan
-        self._plan, self._planned_version, self._refused = new, made.version, made.refused
+        if self._planned_version != made.version:
+            self._changed_at = self._now()
+        self._plan, self._planned_version, self._refused, self._improvable = new, made.version, made.refused, made.improvable
         self._observe("plan", made.seconds)
         self._snapshot = made.snapshot
         self._index(made.snapshot)
@@ -230,12 +255,19 @@ class Planner:
             log.info("%s is placed on %s%s", key, where, f", before on {was}" if was else "")
 
 
-def _make(fleet: Fleet, old: Plan | None) -> tuple[Plan, set[ModelKey]]:
-    """A plan, and the models whose part of it differs from the old one."""
-    new = plan(fleet)
+def _make(fleet: Fleet, old: Plan | None, improve: bool) -> tuple[Plan, set[ModelKey], bool]:
+    """A plan, the models whose part of it differs from the old one, and whether a better one may be found later.
+
+    Improving goes by stages: so many moves at once, each before what it replaces goes, and the next when all is quiet again.
+    """
+    new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick()), not improve
+    if improve:
+        stage = next_stage(fleet, new, MOVES_AT_ONCE)
+        improvable = stage != new.placements and moves(fleet.current, stage) != (0, 0)
+        new = replace(new, placements=stage)
     if old is None:
-        return new, set()
-    return new, {key for key in {*new.placements, *old.placements} if _part(new, key) != _part(old, key)}
+        return new, set(), improvable
+    return new, {key for key in {*new.placements, *old.placements} if _part(new, key) != _part(old, key)}, improvable
 
 
 def _part(plan: Plan, key: ModelKey) -> tuple[object, ...]:

@@ -117,8 +117,7 @@ class Engine:
 
     async def _plan(self) -> None:
         """Have a plan made where its grounds changed. One that takes long is made beside the loop, which goes on by the last."""
-        if self._planner.outdated:
-            self._planner.begin()
+        self._planner.begin()
         if self._planner.busy:
             changed = await self._planner.settle(PLAN_SECONDS if self._planner.made_once else FIRST_PLAN_SECONDS)
             self._cache.dirty_models.update(changed)
