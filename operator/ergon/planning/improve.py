@@ -13,6 +13,9 @@ from ergon.planning.shares import share_out
 _ROUNDS_A_REPLICA = 5
 """Ruins that a small fleet gets for each of its replicas: more hardly find anything."""
 
+_PLACED_A_ROUND = 25
+"""Models that a ruin places anew on average; where servers hold very many, there are fewer ruins."""
+
 _MOST_TRIES, _MOST_PLACES = 300, 12
 """Servers that are rebuilt to make room for all models that lack something, and for one model in one pool."""
 
@@ -28,8 +31,9 @@ def improve(placer: Placer, effort: Effort) -> None:
     budget = effort.closings
     while budget > 0 and (tried := search.close_some(budget)) > 0:
         budget -= tried
+    search.placed = 0
     for _ in range(min(effort.rounds, _ROUNDS_A_REPLICA * sum(len(homes) for homes in placer.servers.homes))):
-        if not search.ruin_and_recreate():
+        if search.placed > effort.rounds * _PLACED_A_ROUND or not search.ruin_and_recreate():
             break
     mark, before = len(placer.servers.journal), rank_of_shortfall(placer.servers)
     if share_out(placer.servers, effort) and not less_short(before, rank_of_shortfall(placer.servers)):
@@ -50,6 +54,7 @@ class _Search:
     def __init__(self, placer: Placer) -> None:
         self.placer, self.servers = placer, placer.servers
         self._chance = np.random.default_rng(0)
+        self.placed = 0
         self._pools_of = [
             sorted({placer.servers.table.pool[c] for c in range(first, last)})
             for first, last in zip(placer.servers.table.first, placer.servers.table.first[1:], strict=False)
@@ -144,6 +149,7 @@ class _Search:
         shuffled = {m: size[m] * (1.0 if avoid is not None else 0.6 + 0.8 * self._chance.random()) for m in models}
         for m in sorted(models, key=lambda m: (-shuffled[m], m)):
             self.placer.place_all(m)
+            self.placed += 1
         if avoid is not None:
             servers.free_slots[avoid] += 1e9
         if self._is_better(lacked, models, guest is None and servers.total < before - _GAIN):

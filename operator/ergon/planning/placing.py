@@ -299,9 +299,12 @@ class Placer:
             return False
         found: tuple[float, int, int] | None = None
         for c in preferred if preferred is not None else self.holders(m):
-            for option in (self.best(c, 0.0), self.fresh(c, 0.0)):
-                if option is not None and (found is None or self.rent[c] + option[0] < found[0]):
-                    found = (self.rent[c] + option[0], c, option[1])
+            option = self.best(c, 0.0)
+            if option is None or (self.rent[c] + self._opening(self.servers.table.pool[c]) < self.rent[c] + option[0]):
+                fresh = self.fresh(c, 0.0)
+                option = fresh if option is None or (fresh is not None and fresh[0] < option[0]) else option
+            if option is not None and (found is None or self.rent[c] + option[0] < found[0]):
+                found = (self.rent[c] + option[0], c, option[1])
         if found is None:
             return False
         self.servers.put(found[1], found[2], 0.0)

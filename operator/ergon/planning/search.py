@@ -85,7 +85,7 @@ def _is_optimal(best: Placer, level: PoolLevel | None) -> bool:
     if level is None or not level.none_short or best.servers.problem.refused or any_lacks(best.servers):
         return False
     held = all(len(homes) >= need for homes, need in zip(best.servers.homes, best.servers.problem.need.tolist(), strict=True))
-    return held and best.servers.total <= level.bound * (1 + 1e-6) + 1e-9
+    return held and best.servers.total <= level.bound * (1 + 1e-5) + 1e-9
 
 
 def _other_starts(
