@@ -19,7 +19,7 @@ from ergon.reconcile.observed import (
     ServerView,
 )
 from ergon.reconcile.status import model_status
-from tests.planning.test_simple import model, variant
+from tests.planning.test_planner import model, variant
 
 NOW = 1000.0
 POLICY = DrainPolicy(70.0, {"cpu": 600.0})

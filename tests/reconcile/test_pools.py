@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status
-from tests.planning.test_simple import pool
+from tests.planning.test_planner import pool
 
 
 def pod(ordinal: int, **more: object) -> PodView:

@@ -1,4 +1,4 @@
-"""The simple placement: what a user relies on, by tables and by properties."""
+"""Plans: what a user relies on, by tables and by properties."""
 
 import random
 
