@@ -1,0 +1,93 @@
+"""The planner on real servers: models go to the next best pool and come back, emptied servers go, a limit sheds and says so."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.engine.world import World, model, pool, until, write_model
+
+pytestmark = pytest.mark.cluster
+
+SECONDS = 90.0
+
+
+@contextmanager
+def pools(world: World, **specs: dict[str, Any]) -> Iterator[None]:
+    """Pools of the test's own, told apart from others by the label `test`; all gone afterwards."""
+    for name, spec in specs.items():
+        world.apply(pool(name, **{"drainTimeout": "15s", **spec}))
+        world.kubectl("label", "ap", name, "test=planning")
+    try:
+        yield
+    finally:
+        world.kubectl("delete", "ap", *specs, "--wait=false")
+        until(lambda: all(world.get("ap", name) is None for name in specs), "the pools gone", SECONDS)
+
+
+@contextmanager
+def echoes(world: World, namespace: str, *names: str, **spec: Any) -> Iterator[None]:
+    """Models that echo, on the test's own pools; gone afterwards."""
+    uri = write_model(world.cluster.models, f"{namespace}-echo")
+    selected = {"pools": {"matchLabels": {"test": "planning"}}}
+    world.apply(*(model(namespace, name, uri, **selected, **spec) for name in names))
+    try:
+        yield
+    finally:
+        world.kubectl("delete", "sm", "-n", namespace, "--all", "--ignore-not-found")
+
+
+def stand(world: World, namespace: str, name: str) -> list[str]:
+    """The pools of a model's replicas."""
+    return [p["pool"] for p in world.model(namespace, name).get("status", {}).get("placements", [])]
+
+
+def running(world: World, name: str) -> int:
+    """Servers that a pool should have."""
+    return int((world.get("ap", name) or {}).get("status", {}).get("servers", {}).get("desired", -1))
+
+
+def test_what_finds_no_room_goes_to_the_next_best_pool_and_comes_back(world: World) -> None:
+    thrifty = {"power": {"idleWatts": 10}, "maxModels": 2, "servers": {"min": 0, "max": 1}}
+    costly = {"power": {"idleWatts": 100}, "maxModels": 1, "servers": {"min": 0, "max": 1}}
+    with world.namespace() as ns, pools(world, thrifty=thrifty, costly=costly), echoes(world, ns, "a", "b", "c"):
+        for name in "abc":
+            world.ready(ns, name, SECONDS)
+        on = {name: stand(world, ns, name)[0] for name in "abc"}
+        assert sorted(on.values()) == ["costly", "thrifty", "thrifty"]
+        spilled = next(name for name in on if on[name] == "costly")
+        verdicts = {a["pool"]: a["reason"] for a in world.model(ns, spilled)["status"]["alternatives"]}
+        assert verdicts["thrifty"] == "NoRoom"
+        with world.clients(ns, spilled) as clients:
+            world.kubectl("delete", "sm", next(name for name in on if name != spilled), "-n", ns)
+            until(lambda: world.endpoints(ns, spilled) == ["ergon-thrifty-0"], "the spilled model coming back", SECONDS)
+        clients.assert_unharmed()
+        until(lambda: running(world, "costly") == 0, "the emptied pool without servers", SECONDS)
+        until(lambda: world.get("pod", "ergon-costly-0", "-n", "ergon-system") is None, "its pod gone", SECONDS)
+
+
+def test_a_watt_limit_sheds_the_least_important_and_says_so(world: World) -> None:
+    spec = {"power": {"idleWatts": 100}, "maxModels": 1, "servers": {"min": 0, "max": 2}}
+    budget = {"apiVersion": "ergon.dev/v1alpha1", "kind": "EnergyBudget", "metadata": {"name": "tight"}}
+    scope = {"pools": {"matchLabels": {"test": "planning"}}}
+    with world.namespace() as ns, pools(world, limited=spec), echoes(world, ns, "vital", priority=900):
+        world.ready(ns, "vital", SECONDS)
+        with echoes(world, ns, "spare", priority=10):
+            world.ready(ns, "spare", SECONDS)
+            try:
+                world.apply({**budget, "spec": {**scope, "limits": {"watts": 120}}})
+                condition = world.reason(ns, "spare", "ShedByBudget", 30)
+                assert condition["status"] == "False"
+                assert world.endpoints(ns, "vital") == ["ergon-limited-0"]
+                until(lambda: feasible(world) == "ModelsShed", "the budget naming who was shed", 30)
+                world.apply({**budget, "spec": {**scope, "limits": {"watts": 1000}}})
+                world.ready(ns, "spare", SECONDS)
+                until(lambda: feasible(world) == "Feasible", "the budget being held", 30)
+            finally:
+                world.kubectl("delete", "ebud", "tight", "--ignore-not-found")
+
+
+def feasible(world: World) -> str:
+    """Why a budget can be held, or not."""
+    return str(world.condition(world.get("ebud", "tight") or {}, "Feasible").get("reason"))
