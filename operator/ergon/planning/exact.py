@@ -68,6 +68,7 @@ class Exact:
         self._add_servers()
         self._add_limits()
         self.solver: Solver = self._programme.solver(effort.solver_seconds, tolerance=1e-9)
+        self.solver.without_presolve()  # at this tolerance that of HiGHS 1.16 was seen to lose the optimum
 
     def _add_columns(self) -> None:
         problem, x, add = self.servers.problem, self.slots, self._programme.add_columns

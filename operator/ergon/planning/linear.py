@@ -144,6 +144,10 @@ class Solver:
         self._highs.setOptionValue("primal_feasibility_tolerance", tolerance)
         self._highs.setOptionValue("mip_feasibility_tolerance", max(tolerance, 1e-10))
 
+    def without_presolve(self) -> None:
+        """Solve the programme as it is."""
+        self._highs.setOptionValue("presolve", "off")
+
     def set_cost(self, cost: Floats) -> None:
         """Minimise this from now on."""
         self.cost = cost

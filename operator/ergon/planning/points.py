@@ -100,6 +100,14 @@ def best_points(variants: Sequence[Variant], slo_seconds: Floats, pools: Sequenc
     return best
 
 
+def _in_any_order(placed: tuple[int, OperatingPoint]) -> tuple[object, ...]:
+    """Points in an order that owes nothing to how they were written: of those that tie, the smallest comes first."""
+    point = placed[1]
+    said = (point.memory_bytes, point.latency_seconds, point.watts, point.awake_watts)
+    figures = tuple((-1.0 if figure is None else figure) for figure in said)
+    return (figures[0], point.batch, point.work_per_second, figures, point.product or "", point.accelerator_class or "")
+
+
 def _busy_watts(pool: Pool) -> float:
     return max(pool.idle_watts, pool.busy_watts if pool.busy_watts is not None else pool.idle_watts)
 
@@ -121,7 +129,7 @@ def _flatten(variants: Sequence[Variant], pools: Sequence[Pool]) -> _Points:
             variant.memory_bytes if point.memory_bytes is None else point.memory_bytes,
         )
         for v, variant in enumerate(variants)
-        for place, point in enumerate(variant.points)
+        for place, point in sorted(enumerate(variant.points), key=_in_any_order)
         if sound(point)
     ]
     table = np.array(rows, float).reshape(len(rows), 9)

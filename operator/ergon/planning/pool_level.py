@@ -88,8 +88,6 @@ class _Model:
         self._closed = closed_by(limits, problem)
         self.columns = self._add_columns()
         self._add_models()
-        if not lenient:
-            self._add_main_replica()
         self._add_pools()
         self._add_limits(limits)
         self.tiers = self._add_tiers(effort) if lenient else []
@@ -207,24 +205,6 @@ class _Model:
         for columns, of, weight in ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model)))):
             mine = tight[c.model[of]]
             put(row[c.model[of[mine]]], columns[mine], weight[of[mine]])
-
-    def _add_main_replica(self) -> None:
-        """Of at most k replicas that carry all of a model's demand one carries a k-th of it: one that can is there."""
-        problem, c, x = self.problem, self.problem.candidates, self.columns
-        most = problem.highest[c.model[x.share_of]]
-        could = self._servers_for[x.share_of] <= most * (1 + 1e-9)
-        scarce = np.zeros(len(problem.models), np.bool_)
-        scarce[c.model[x.share_of[(most > 1) & ~could]]] = True
-        scarce &= np.bincount(c.model[x.share_of[could]], minlength=len(problem.models)) > 0
-        models = np.flatnonzero(scarce)
-        row = np.full(len(problem.models), -1, np.int64)
-        row[models] = self._programme.add_rows(len(models), 1.0)
-        mine = np.flatnonzero(could & scarce[c.model[x.share_of]])
-        of = x.share_of[mine]
-        self._programme.put(row[c.model[of]], x.share[mine], self._replicas_for[of])
-        unserved = np.full(len(problem.models), -1, np.int64)
-        unserved[x.unserved_of] = x.unserved
-        self._programme.put(row[models], unserved[models], 1.0)
 
     def _add_pools(self) -> None:
         """Busy share, memory and places of each pool, its nodes, its awake servers, and one replica of a model a server."""

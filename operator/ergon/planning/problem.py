@@ -107,7 +107,7 @@ def build_problem(fleet: Fleet, weights: Weights) -> Problem:
     """Judge all candidates, choose their operating points and put everything into arrays."""
     models = tuple(sorted(fleet.models, key=lambda model: model.key))
     pools = tuple(sorted(fleet.pools, key=lambda pool: pool.name))
-    variants = tuple(variant for model in models for variant in model.variants)
+    variants = tuple(variant for model in models for variant in sorted(model.variants, key=lambda variant: variant.name))
     model_of = np.repeat(np.arange(len(models)), [len(model.variants) for model in models])
     slo = np.array([math.inf if m.slo_latency_seconds is None else m.slo_latency_seconds for m in models])
     best = best_points(variants, slo[model_of] if len(models) else slo, pools)
