@@ -155,6 +155,9 @@ def _by_priority(servers: Servers, solver: Solver, asked: Ints, unserved: Ints) 
     """The least unserved work, priority by priority from the highest, then the least J."""
     problem = servers.problem
     running = solver.cost.copy()
+    demand = problem.demand[asked]
+    # the same for any work, and above what any work could cost: what lacks to whom within a tier is for the least J to say
+    running[unserved] = float((running[unserved] / demand).max()) * demand
     tiers = problem.tier[asked]
     for tier in np.unique(tiers).tolist():
         mine = np.flatnonzero(tiers == tier)
