@@ -20,10 +20,11 @@ class Effort:
     `mip_nodes`: branch-and-bound nodes for the pool level (0: its relaxation only, rounded). `mip_columns`: the pool level is
     solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
     on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the other (lower ones together).
-    `fills`: shares of a server that the pool level gives away, each packed anew. `caps`: pools capped at fewer servers, one
-    after the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that are tried to be emptied, and rounds
-    of ruin and recreate. `only_mend`: where the current replicas can be mended so that nothing is short, no other plan is
-    sought. `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
+    `fills`: shares of a server that the pool level gives away, each packed anew; the best `starts` of the packings are
+    improved. `caps`: pools capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`,
+    `rounds`: servers that are tried to be emptied, and rounds of ruin and recreate. `only_mend`: where the current replicas
+    can be mended so that nothing is short, no other plan is sought. `solver_seconds` guards against a solver that hangs, and
+    is no part of the effort: when it strikes, the plan says so.
     """
 
     mip_nodes: int = 200
@@ -32,6 +33,7 @@ class Effort:
     exact_nodes: int = 2000
     tiers: int = 8
     fills: tuple[float, ...] = (1.0, 0.95)
+    starts: int = 1
     caps: int = 30
     cap_columns: int = 6000
     closings: int = 200
@@ -56,10 +58,11 @@ class Effort:
         """About five seconds for 1,000 models on 20 pools."""
         return cls(
             mip_nodes=2000,
-            mip_columns=60000,
             exact_binaries=200,
             exact_nodes=20000,
-            closings=1000,
-            rounds=2000,
+            starts=3,
+            caps=100,
+            closings=400,
+            rounds=300,
             solver_seconds=60.0,
         )

@@ -13,6 +13,9 @@ from ergon.planning.arrays import Bools, Floats, Ints
 INFINITY = float("inf")
 
 
+_MOST_SIFTINGS = 20
+
+
 class _Quiet(highspy.Highs):
     """HiGHS that writes nothing: enabling its callbacks, which nobody here needs, prints a banner to stdout."""
 
@@ -125,7 +128,7 @@ class Solver:
     ) -> None:
         self.cost, self.lower, self.upper, self.whole = cost, lower, upper, whole
         self.row_lower, self.row_upper = row_lower, row_upper
-        self._matrix = matrix
+        self._matrix, self._seconds = matrix, seconds
         self._highs = _Quiet()  # type: ignore[no-untyped-call]
         for option, setting in (("threads", 1), ("time_limit", seconds), ("random_seed", 0)):
             self._highs.setOptionValue(option, setting)
@@ -178,6 +181,37 @@ class Solver:
         values, prices = np.asarray(solution.col_value), np.asarray(solution.row_dual)[: len(self.row_lower)]
         return Answer(values, float(self.cost @ values), self._priced_bound(prices), True, prices)
 
+    def sifted(self, start: Bools) -> Answer | None:
+        """The optimum without whole numbers, found with few columns: those of `start`, then any that the prices call for."""
+        active, prices = start.copy(), np.zeros(len(self.row_lower))
+        for _ in range(_MOST_SIFTINGS):
+            answer = self._with_columns(active).relaxed()
+            if answer is None:
+                return None
+            prices = answer.prices
+            called = ~active & (self._reduced(prices) < -1e-7 * (1.0 + np.abs(self.cost))) & (self.upper > self.lower)
+            values = self.lower.copy()
+            values[active] = answer.values
+            if not called.any():
+                break
+            active |= called
+        return Answer(values, float(self.cost @ values), self._priced_bound(prices), True, prices)
+
+    def _with_columns(self, active: Bools) -> "Solver":
+        """The programme with some of its columns, the others at 0."""
+        matrix, number = self._matrix, np.cumsum(active) - 1
+        kept = active[matrix.column]
+        column = number[matrix.column[kept]]
+        count = int(active.sum())
+        part = _Matrix(np.searchsorted(column, np.arange(count + 1)), matrix.row[kept], matrix.value[kept], column)
+        boxes = (self.cost[active], self.lower[active], self.upper[active], self.whole[active])
+        return Solver(*boxes, self.row_lower, self.row_upper, part, self._seconds)
+
+    def _reduced(self, prices: Floats) -> Floats:
+        """By column, its cost less what its rows pay."""
+        paid = np.bincount(self._matrix.column, weights=self._matrix.value * prices[self._matrix.row], minlength=len(self.cost))
+        return self.cost - paid
+
     def in_whole(self, nodes: int, gap: float = 0.0, start: Floats | None = None) -> Answer | None:
         """The best solution in whole numbers within so many nodes."""
         columns = np.flatnonzero(self.whole).astype(np.int32)
@@ -210,7 +244,6 @@ class Solver:
         price = np.where((price < 0) & np.isinf(self.row_upper), 0.0, price)
         limits = np.where(price > 0, self.row_lower, self.row_upper)
         rows = np.dot(price, np.where(price == 0, 0.0, limits))
-        paid = np.bincount(self._matrix.column, weights=self._matrix.value * price[self._matrix.row], minlength=len(self.cost))
-        reduced = self.cost - paid
+        reduced = self._reduced(price)
         boxes = np.where(reduced > 0, self.lower, self.upper)
         return float(rows + np.dot(reduced, boxes))

@@ -18,6 +18,12 @@ from ergon.planning.problem import MANY, Problem
 AWAKE_LEVELS = 4
 """Steps of awakeness of a pool that are counted in whole servers; more would cost more time than they tell."""
 
+SIFTED_FROM = 60000
+"""Columns from which on the relaxation is solved by sifting."""
+
+_SIFTED_FIRST = 4
+"""Candidates of each model that sifting begins with."""
+
 _NONE = 1e-7
 """Shortfall below this, as a share of a model's demand, is a solver's rounding."""
 
@@ -322,6 +328,19 @@ class _Model:
         busy, memory, slots = (np.maximum(-prices[rows], 0.0) for rows in self._priced_rows)
         return PoolLevel(share, held, answer.values[x.servers], busy, memory, slots, bound, none_short)
 
+    def relaxed(self) -> Answer | None:
+        """The optimum without whole numbers; where there are very many columns, by way of those that promise most."""
+        if len(self.solver.cost) <= SIFTED_FROM:
+            return self.solver.relaxed()
+        x, c, on = self.columns, self.problem.candidates, self.problem.on
+        start = np.ones(len(self.solver.cost), np.bool_)
+        server = on.server_cost + on.node_cost / on.per_node
+        start[x.share] = _first_of_each(
+            c.model[x.share_of], self.solver.cost[x.share] + (server[c.pool] * self._servers_for)[x.share_of]
+        )
+        start[x.held] = _first_of_each(c.model[x.held_of], (server[c.pool] * self._parts[0])[x.held_of])
+        return self.solver.sifted(start)
+
     def lacks(self, answer: Answer) -> bool:
         """Whether something is short in the answer."""
         x = self.columns
@@ -349,7 +368,7 @@ def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> 
         sunk = float((problem.on.server_cost * problem.on.least + problem.on.node_cost * nodes).sum())
         return PoolLevel(none, none, problem.on.least.astype(float), pools, pools, pools, sunk, none_short=True)
     model = _Model(problem, limits, effort, lenient=False)
-    relaxed = model.solver.relaxed()
+    relaxed = model.relaxed()
     if relaxed is None:
         return None
     if model.lacks(relaxed):
@@ -370,7 +389,7 @@ def guide(
     if most is not None:
         for column, least, count in zip(model.columns.servers.tolist(), problem.on.least.tolist(), most.tolist(), strict=True):
             model.solver.set_column(column, float(least), float(max(least, count)))
-    relaxed = model.solver.relaxed()
+    relaxed = model.relaxed()
     if relaxed is None or model.lacks(relaxed):
         return None
     return model.read(relaxed, relaxed.prices, relaxed.bound, none_short=True)
@@ -414,6 +433,16 @@ def bound_in_watts(
     model.solver.set_cost(model.cost_of_running())
     relaxed = model.solver.relaxed()
     return None if relaxed is None else relaxed.bound
+
+
+def _first_of_each(models: Ints, worth: Floats) -> Bools:
+    """Which entries are among the few least of their model."""
+    order = np.lexsort((worth, models))
+    ranked = models[order]
+    rank = np.arange(len(order)) - np.searchsorted(ranked, ranked)
+    first = np.zeros(len(order), np.bool_)
+    first[order[rank < _SIFTED_FIRST]] = True
+    return first
 
 
 def _groups(problem: Problem, effort: Effort) -> list[Ints]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cmp_to_key
 
 import numpy as np
 
@@ -58,21 +59,22 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Found
 def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort) -> Found:
     """A plan made as if nothing stood, put where most of it stands already.
 
-    Packed in several ways, the best of them with fewer servers in one pool after the other, then improved by small steps; a
-    tiny fleet is solved exactly.
+    Packed in several ways, the best of them with fewer servers in one pool after the other, then the best ones improved by
+    small steps; a tiny fleet is solved exactly.
     """
-    best = _packed(problem, limits, level, by_rho=False)
+    ways = [_packed(problem, limits, level, by_rho=False)]
     for start, by_rho in _other_starts(problem, limits, level, effort):
-        if _is_optimal(best, level):
+        if _is_optimal(ways[-1], level):
             break
-        placer = _packed(problem, limits, start, by_rho=by_rho)
-        if _better(placer.servers, best.servers):
-            best = placer
-    proof = None
+        ways.append(_packed(problem, limits, start, by_rho=by_rho))
+    ways.sort(key=cmp_to_key(_order))
+    best, proof = ways[0], None
     if not _is_optimal(best, level):
         if level is not None and level.none_short:
-            best = _with_fewer_servers(problem, limits, best, effort)
-        improve(best, effort)
+            ways[0] = _with_fewer_servers(problem, limits, best, effort)
+        for placer in ways[: effort.starts]:
+            improve(placer, effort)
+        best = min(ways[: effort.starts], key=cmp_to_key(_order))
         proof = _exactly(best, effort)
     drop_idle(best.servers)
     settled = settle(best.servers)
@@ -142,6 +144,11 @@ def _better(one: Servers, other: Servers) -> bool:
     """Whether the first lacks less, or as little for less J."""
     mine, theirs = rank_of_shortfall(one), rank_of_shortfall(other)
     return less_short(mine, theirs) or (not less_short(theirs, mine) and one.total < other.total)
+
+
+def _order(one: Placer, other: Placer) -> int:
+    """The better one first."""
+    return -1 if _better(one.servers, other.servers) else int(_better(other.servers, one.servers))
 
 
 def _exactly(placer: Placer, effort: Effort) -> float | None:
