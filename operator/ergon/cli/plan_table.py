@@ -14,7 +14,7 @@ from rich.text import Text
 from ergon.cli.plan_diff import Change, Difference
 from ergon.cli.plan_rows import model_rows, number, places, pool_rows, trouble_of
 from ergon.fleet.types import Fleet, Model
-from ergon.planning import Plan
+from ergon.planning import Alternative, Plan
 
 _WIDTH = 100
 _TROUBLE = "bold red"
@@ -52,9 +52,13 @@ def print_explanations(fleet: Fleet, plan: Plan, models: Iterable[Model]) -> Non
             if trouble:
                 console.print(trouble, style=_TROUBLE)
             table = _table("POOL", "VARIANT", "VERDICT", "REASON", "MESSAGE", wide="MESSAGE")
-            for item in sorted(plan.alternatives.get(model.key, ()), key=lambda item: _VERDICTS.index(item.verdict)):
+            for item in sorted(plan.alternatives.get(model.key, ()), key=_telling):
                 table.add_row(item.pool, item.variant, item.verdict, str(item.reason), item.message)
             console.print(table, "")
+
+
+def _telling(item: Alternative) -> tuple[int, str, str]:
+    return _VERDICTS.index(item.verdict), item.pool, item.variant
 
 
 @contextmanager
