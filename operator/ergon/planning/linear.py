@@ -13,7 +13,8 @@ from ergon.planning.arrays import Bools, Floats, Ints
 INFINITY = float("inf")
 
 
-_MOST_SIFTINGS = 20
+_MOST_SIFTINGS = 4
+"""After so many the prices hardly change, and any prices give a bound."""
 
 
 class _Quiet(highspy.Highs):
@@ -183,19 +184,21 @@ class Solver:
 
     def sifted(self, start: Bools) -> Answer | None:
         """The optimum without whole numbers, found with few columns: those of `start`, then any that the prices call for."""
-        active, prices = start.copy(), np.zeros(len(self.row_lower))
+        active, found = start.copy(), None
         for _ in range(_MOST_SIFTINGS):
             answer = self._with_columns(active).relaxed()
             if answer is None:
-                return None
-            prices = answer.prices
-            called = ~active & (self._reduced(prices) < -1e-7 * (1.0 + np.abs(self.cost))) & (self.upper > self.lower)
+                break
             values = self.lower.copy()
             values[active] = answer.values
-            if not called.any():
+            found = Answer(values, answer.cost, self._priced_bound(answer.prices), True, answer.prices)
+            reduced = np.where(active | (self.upper <= self.lower), 0.0, self._reduced(answer.prices) / (1.0 + np.abs(self.cost)))
+            called = np.flatnonzero(reduced < -1e-7)
+            if not len(called):
                 break
-            active |= called
-        return Answer(values, float(self.cost @ values), self._priced_bound(prices), True, prices)
+            most = int(active.sum()) // 3
+            active[called[np.argsort(reduced[called], kind="stable")[:most]]] = True
+        return found
 
     def _with_columns(self, active: Bools) -> "Solver":
         """The programme with some of its columns, the others at 0."""
