@@ -431,7 +431,7 @@ def bound_in_watts(
         lacking = float((missing if number % 2 == 0 else unserved)[tier.models].sum()) / tier.unit
         model.solver.set_row(tier.row, -INFINITY, lacking * (1 + 1e-9) + 1e-9)
     model.solver.set_cost(model.cost_of_running())
-    relaxed = model.solver.relaxed()
+    relaxed = model.relaxed()
     return None if relaxed is None else relaxed.bound
 
 
