@@ -8,11 +8,14 @@ import pytest
 
 from ergon.engine import fleet as engine_fleet
 from ergon.engine.cache import Cache
-from ergon.engine.fleet import QUIET_SECONDS, RETRY_SECONDS, Planner
+from ergon.engine.fleet import RETRY_SECONDS, Planner
 from ergon.engine.servers import Servers
+from ergon.engine.settings import Settings
 from ergon.fleet.types import Fleet, ModelKey, ServerKey
 from ergon.planning import Effort, Plan, plan
 from tests.engine.world import model, pool
+
+QUIET_SECONDS = Settings().improve_after_seconds
 
 
 class Clock:
@@ -40,7 +43,7 @@ def made(*names: str) -> tuple[Planner, Cache, Clock]:
     put(cache, pool("cheap", power={"idleWatts": 10}, servers={"min": 0, "max": 0}), "p2")
     for name in names:
         put(cache, echo(name), name)
-    return Planner(cache, servers, "ergon-system", clock, lambda *_: None), cache, clock
+    return Planner(cache, servers, Settings(), clock, lambda *_: None), cache, clock
 
 
 async def planned(planner: Planner) -> set[ModelKey]:

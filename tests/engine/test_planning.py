@@ -17,6 +17,18 @@ pytestmark = pytest.mark.cluster
 SECONDS = 90.0
 
 
+@pytest.fixture(autouse=True, scope="module")
+def operator_that_improves_soon(running: World) -> Iterator[None]:
+    """An operator that seeks better places after 5 s of quiet; afterwards one that waits a minute, as by default."""
+    for operator in running.operators:
+        if operator.process.poll() is None:
+            operator.stop()
+    soon = running.operator("--improve-after=5")
+    soon.leads()
+    yield
+    soon.stop()
+
+
 class ThroughGateway(threading.Thread):
     """A client that asks a model again and again on one kept connection to the Gateway."""
 

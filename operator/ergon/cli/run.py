@@ -42,6 +42,15 @@ def run(
             "long and 10 s without a request.",
         ),
     ] = 60,
+    improve_after: Annotated[
+        float,
+        typer.Option(
+            envvar="ERGON_IMPROVE_AFTER",
+            min=0,
+            help="Seconds without a change before models that stand well are moved to where the fleet takes less. What is short "
+            "is mended at once.",
+        ),
+    ] = 60,
     hint_zones: Annotated[bool, typer.Option(envvar="ERGON_HINT_ZONES", help="Keep a model's traffic within its zone.")] = False,
     allow_private_addresses: Annotated[
         bool,
@@ -83,6 +92,7 @@ def run(
         watch_namespaces=tuple(watch_namespace or ()),
         gateway=_gateway(gateway),
         hint_zones=hint_zones,
+        improve_after_seconds=improve_after,
         allow_private_addresses=allow_private_addresses,
         api_server_addresses=tuple(a for a in (os.environ.get("KUBERNETES_SERVICE_HOST"),) if a),
         servers=ServerSettings(namespace=namespace, store_image=store_image, connection_age_seconds=connection_age),

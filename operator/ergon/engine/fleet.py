@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.engine.cache import Cache
 from ergon.engine.servers import Servers
+from ergon.engine.settings import Settings
 from ergon.fleet.build import build_watt_limit
 from ergon.fleet.types import Fleet, Model, ModelKey, Replica, ServerKey
 from ergon.planning import Alternative, Effort, Plan, plan
@@ -19,8 +20,8 @@ log = logging.getLogger("ergon.planner")
 
 
 RETRY_SECONDS = 5.0
-QUIET_SECONDS = 10.0
-"""Without a change, before better places are sought for what stands."""
+STAGE_SECONDS = 5.0
+"""Of quiet between the stages of a rearrangement that has begun."""
 MOVES_AT_ONCE = 10
 
 
@@ -30,6 +31,7 @@ class _Made:
 
     plan: Plan
     changed: set[ModelKey]
+    improves: bool
     improvable: bool
     snapshot: Fleet
     version: int
@@ -44,7 +46,7 @@ class Planner:
         self,
         cache: Cache,
         servers: Servers,
-        operator_namespace: str,
+        settings: Settings,
         now: Callable[[], float],
         observe: Callable[[str, float], None],
     ) -> None:
@@ -55,9 +57,10 @@ class Planner:
         self._abandoned: asyncio.Task[_Made] | None = None
         self._improving = False
         self._retry_at = self._changed_at = 0.0
-        self._improvable = False
+        self._improvable = self._rearranging = False
         self._servers = servers
-        self._operator_namespace = operator_namespace
+        self._operator_namespace = settings.operator_namespace
+        self._improve_after_seconds = settings.improve_after_seconds
         self._plan: Plan | None = None
         self._snapshot: Fleet | None = None
         self._planned_version = -1
@@ -148,7 +151,7 @@ class Planner:
         async def make() -> _Made:
             began = self._now()
             new, changed, better = await asyncio.to_thread(_make, snapshot, self._plan, improve)
-            return _Made(new, changed, better, snapshot, version, refused, self._now() - began)
+            return _Made(new, changed, improve, better, snapshot, version, refused, self._now() - began)
 
         self._making = asyncio.create_task(make(), name="plan")
         self._making.add_done_callback(lambda _: self._cache.changed.set())
@@ -180,12 +183,14 @@ class Planner:
         under_way = any(
             facts.job is not None or facts.drain is not None for agent in self._servers.all() for facts in agent.facts.values()
         )
-        return not under_way and self._now() - self._changed_at >= QUIET_SECONDS
+        enough = min(STAGE_SECONDS, self._improve_after_seconds) if self._rearranging else self._improve_after_seconds
+        return not under_way and self._now() - self._changed_at >= enough
 
     def _take(self, made: "_Made") -> set[ModelKey]:
         old, new = self._plan, made.plan
-        if self._planned_version != made.version:
+        if self._planned_version != made.version or made.improves:
             self._changed_at = self._now()
+        self._rearranging = made.improves and made.improvable
         self._plan, self._planned_version, self._refused, self._improvable = new, made.version, made.refused, made.improvable
         self._observe("plan", made.seconds)
         self._snapshot = made.snapshot

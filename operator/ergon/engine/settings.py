@@ -7,7 +7,11 @@ from ergon.kube.builders import GatewaySettings, ServerSettings
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one operator process. `watch_namespaces`: only models in these; empty: all."""
+    """All settings of one operator process.
+
+    `watch_namespaces`: only models in these; empty: all. `improve_after_seconds`: without a change, before models that stand
+    well are moved to where they take less.
+    """
 
     identity: str = "ergon"
     watch_namespaces: tuple[str, ...] = ()
@@ -15,6 +19,7 @@ class Settings:
     hint_zones: bool = False
     allow_private_addresses: bool = False
     api_server_addresses: tuple[str, ...] = ()
+    improve_after_seconds: float = 60.0
     servers: ServerSettings = field(default_factory=ServerSettings)
 
     @property

@@ -46,7 +46,7 @@ class Leader:
         self._cache = cache
         self._metrics = metrics
         self._servers = Servers(cache, self._connect, lambda server: self._planner.on_server(server))
-        planner = self._planner = Planner(cache, self._servers, settings.operator_namespace, loop.time, metrics.observe_phase)
+        planner = self._planner = Planner(cache, self._servers, settings, loop.time, metrics.observe_phase)
         self._servers.planned_on = planner.on_pool
         self._events = EventRecorder(client, settings.identity)
         self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
