@@ -16,7 +16,7 @@ _ROUNDS_A_REPLICA = 5
 _PLACED_A_ROUND = 25
 """Models that a ruin places anew on average; where servers hold very many, there are fewer ruins."""
 
-_MOST_TRIES, _MOST_PLACES = 300, 12
+_MOST_TRIES, _MOST_PLACES = 600, 40
 """Servers that are rebuilt to make room for all models that lack something, and for one model in one pool."""
 
 _GAIN = 1e-6
