@@ -49,6 +49,7 @@ VALUES: dict[str, Values] = {
             "allowPrivateAddresses": True,
             "storeImage": "registry.example.com/rclone:1.75",
             "connectionAgeSeconds": 30,
+            "improveAfterSeconds": 90,
             "hintZones": True,
         },
         "gateway": {"enabled": True},

@@ -124,6 +124,7 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--burst=200",
         "--store-image=registry.example.com/rclone:1.75",
         "--connection-age=30",
+        "--improve-after=90",
         "--hint-zones",
         "--allow-private-addresses",
         "--gateway=ergon-gateway/ergon",
