@@ -49,9 +49,21 @@ def world(running: World, request: pytest.FixtureRequest) -> Iterator[World]:
     if all(operator.process.poll() is not None for operator in running.operators):
         running.operators.clear()
         running.operator().leads()
+    _await_calm(running)
     yield running
     for operator in running.operators:
         request.node.add_report_section("call", operator.identity, operator.log[-6000:])
+
+
+def _await_calm(world: World) -> None:
+    """Until the models of the tests before are gone and the pool is back on its first server, where tests expect theirs."""
+
+    def calm() -> bool:
+        models = (world.get("sm", "-A") or {"items": []})["items"]
+        servers = ((world.get("ap", "cpu") or {}).get("status") or {}).get("servers", {})
+        return not models and servers == {"desired": 1, "ready": 1}
+
+    until(calm, "the world calm", 90)
 
 
 @pytest.fixture
