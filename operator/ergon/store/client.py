@@ -28,6 +28,7 @@ from ergon.store.sources import Source
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,199}")
 _LOOKS = 3
+_STOP_LOOKS = 40
 # One listing of a bucket tells times and hashes; without this rclone asks once more for each object. A hash decides, not a time.
 _READING = {"UseServerModTime": True, "CheckSum": True, "LowLevelRetries": 3, "ConnectTimeout": "10s", "Timeout": "60s"}
 # A source's own markers would lie about what was fetched.
@@ -286,6 +287,10 @@ class ModelStore:
         """Stop what an earlier operator fetched into the same place, forget its counts, and return the name to count under."""
         group = _group(incoming_id)
         await self._volume("job/stopgroup", group=group)
+        for _ in range(_STOP_LOOKS):  # what is stopped removes its partial files, and a new fetch would trip over them
+            if not (await self._volume("core/stats", group=group)).get("transferring"):
+                break
+            await asyncio.sleep(0.05)
         await self._volume("core/stats-delete", group=group)
         return group
 
