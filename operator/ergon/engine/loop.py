@@ -120,6 +120,8 @@ class Engine:
         self._planner.begin()
         if self._planner.busy:
             changed = await self._planner.settle(PLAN_SECONDS if self._planner.made_once else FIRST_PLAN_SECONDS)
+            if self._planner.busy:
+                return
             self._cache.dirty_models.update(changed)
             self._cache.dirty_pools.update(self._cache.pools)
             self._cache.dirty_budgets.update(self._cache.budgets)
