@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ergon.api.rules import Rule
-from ergon.api.types import Conditions, LabelSelector, Spec
+from ergon.api.types import Conditions, LabelSelector, Provenance, Spec
 
 
 class Limits(Spec):
@@ -64,4 +64,4 @@ class EnergyBudgetStatus(Spec):
     used: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Used in the window, in the limit's unit.")
     projected: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Projected for the window's end.")
     allowance: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Allowed up to now.")
-    provenance: Literal["measured", "derived", "assumed"] | None = Field(default=None, description="Where the figures come from.")
+    provenance: Provenance | None = Field(default=None, description="Where the figures come from.")

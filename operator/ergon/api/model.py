@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ergon.api.rules import Rule
-from ergon.api.types import AcceleratorClass, Conditions, Distinct, Duration, FreeForm, LabelSelector, Name, Quantity, Spec
+from ergon.api.types import (
+    AcceleratorClass,
+    Conditions,
+    Distinct,
+    Duration,
+    FreeForm,
+    LabelSelector,
+    Name,
+    Provenance,
+    Quantity,
+    Spec,
+)
 
 
 class Slo(Spec):
@@ -215,6 +226,37 @@ class ColdStart(Spec):
     total_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds from placed to ready.")
 
 
+class DemandStatus(Spec):
+    """What is asked of the model, and what it could serve. Rounded; the live figures are metrics."""
+
+    unit: Literal["requests", "tokens"] = Field(default="requests", description="What work is counted in.")
+    observed: Annotated[float, Field(ge=0)] = Field(default=0, description="Work per second over the last minute.")
+    forecast: Annotated[float, Field(ge=0)] = Field(
+        default=0, description="Work per second planned for: the 90th percentile of the mean rate until the next plan takes hold."
+    )
+    capacity: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Work per second that its replicas can serve within the target; absent without profiles."
+    )
+    headroom: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Share of the capacity that the forecast leaves free."
+    )
+    method: Annotated[str, Field(max_length=32)] = Field(default="", description="How the forecast was made.")
+    message: Annotated[str, Field(max_length=512)] = Field(default="", description="Why so many replicas, in one sentence.")
+
+
+class EnergyStatus(Spec):
+    """What the model takes by executing and loading. Rounded; the live figures are metrics."""
+
+    watts: Annotated[float, Field(ge=0)] = Field(default=0, description="Watts over the last five minutes.")
+    joules_per_request: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Joules a request over the last five minutes; absent where none was answered."
+    )
+    joules_per_thousand_tokens: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="For generative models: joules per 1,000 tokens of work over the last five minutes."
+    )
+    provenance: Provenance = Field(default="assumed", description="Where the figures come from.")
+
+
 class SpecializedModelStatus(Spec):
     """What the operator says of a model."""
 
@@ -234,4 +276,6 @@ class SpecializedModelStatus(Spec):
         description="Why here, and why not there: the most telling.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pool", "variant"]},
     )
+    demand: DemandStatus | None = Field(default=None, description="What is asked of it, rounded.")
+    energy: EnergyStatus | None = Field(default=None, description="What it takes, rounded.")
     cold_start: ColdStart | None = Field(default=None, description="How long the last replica took to be ready.")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ergon.api.rules import Rule, Transition
-from ergon.api.types import AcceleratorClass, Conditions, Distinct, Duration, FreeForm, LabelSelector, Quantity, Spec
+from ergon.api.types import AcceleratorClass, Conditions, Distinct, Duration, FreeForm, LabelSelector, Provenance, Quantity, Spec
 
 _RESOURCE_PATTERN = r"^(none|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)$"
 DEFAULT_RESOURCE_NAMES = {"gpu": "nvidia.com/gpu", "tpu": "google.com/tpu", "cpu": "none"}
@@ -194,7 +194,10 @@ class AcceleratorPoolStatus(Spec):
     models: Annotated[int, Field(ge=0)] = Field(default=0, description="Replicas on the pool's servers.")
     memory: PoolMemory = Field(default_factory=PoolMemory, description="Memory, summed over the servers.")
     busy_share: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Mean busy share of the servers.")
-    watts: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Power of the pool, in watts.")
+    watts: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Power of the pool over the last minute, host and PUE included, in watts; rounded."
+    )
+    provenance: Provenance | None = Field(default=None, description="Where the watts come from.")
 
 
 def template_of(spec: AcceleratorPoolSpec) -> dict[str, Any]:

@@ -83,6 +83,7 @@ Duration = Annotated[str, Field(max_length=24, pattern=DURATION_PATTERN), Before
 Distinct = AfterValidator(_distinct)
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 AcceleratorClass = Literal["gpu", "tpu", "npu", "cpu"]
+Provenance = Literal["measured", "derived", "assumed"]
 FreeForm = Annotated[dict[str, Any], Field(max_length=64, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 

@@ -6,6 +6,7 @@ import typer
 
 from ergon import __version__
 from ergon.cli.plan import plan
+from ergon.cli.profile import profile
 from ergon.cli.run import run
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 app.command()(run)
 app.command()(plan)
+app.command()(profile)
 
 
 def _mount() -> None:

@@ -16,6 +16,7 @@ from ergon.kube import builders
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from ergon.kube.events import EventRecorder
+from ergon.reconcile.figures import keep
 from ergon.reconcile.observed import Refusal, ServerView
 from ergon.reconcile.status import Fact
 
@@ -254,6 +255,9 @@ class ModelWriter:
             "placements": keep_since(wish.body.get("placements", []), previous.get("placements") or (), now),
             "alternatives": keep_figures(wish.body.get("alternatives", []), previous.get("alternatives") or []),
         }
+        for part in ("demand", "energy"):
+            if part in status:
+                status[part] = dict(keep(status[part], previous.get(part)))
         if _same(status, previous):
             return previous
         return status

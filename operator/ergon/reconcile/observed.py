@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from ergon.fleet.types import Model, Replica, ServerKey
 from ergon.planning.plan import Alternative
+from ergon.reconcile.figures import DemandView, EnergyView
 
 
 class IndexState(StrEnum):
@@ -154,3 +155,5 @@ class ModelView:
     route_message: str = ""
     namespace_gone: bool = False
     planned_once: bool = True
+    demand: DemandView | None = None
+    energy: EnergyView | None = None

@@ -6,6 +6,7 @@ from typing import Any
 from ergon.fleet.types import Model
 from ergon.planning.plan import Alternative
 from ergon.reconcile.decide import Decision
+from ergon.reconcile.figures import demand_status, energy_status
 from ergon.reconcile.observed import IndexState, JobKind, JobPhase, ModelView, ReplicaView, ServerView
 
 TELLING_ALTERNATIVES = 16
@@ -68,6 +69,10 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
     if model is not None:
         body["selector"] = f"ergon.dev/model={model.key.name}"
         body["endpoint"] = f"http://{model.key.name}.{model.key.namespace}.svc:8000/v2/models/{model.key.served_name}"
+    if view.demand is not None:
+        body["demand"] = demand_status(view.demand)
+    if view.energy is not None:
+        body["energy"] = energy_status(view.energy)
     if view.cold_start is not None:
         body["coldStart"] = {
             "fetchSeconds": round(view.cold_start.fetch_seconds, 2),

@@ -1,0 +1,88 @@
+"""Figures in statuses: rounded, and rewritten only when they have changed much, so that a quiet fleet writes nothing."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CHANGED_MUCH = 0.2
+"""A figure is rewritten when it is a fifth away from what stands."""
+DIGITS = 3
+_FOLLOWS = frozenset({"headroom"})
+"""Made from the others, so that nothing is rewritten for it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemandView:
+    """What is asked of a model, in work per second, and why it has so many replicas. `capacity`: None without profiles."""
+
+    unit: str
+    observed: float
+    forecast: float
+    capacity: float | None
+    method: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyView:
+    """What a model takes, over the last five minutes. None: nothing was answered in them."""
+
+    watts: float
+    joules_per_request: float | None
+    joules_per_thousand_tokens: float | None
+    provenance: str
+
+
+def demand_status(view: DemandView) -> dict[str, Any]:
+    """The status's `demand`."""
+    body: dict[str, Any] = {
+        "unit": view.unit,
+        "observed": rounded(view.observed),
+        "forecast": rounded(view.forecast),
+        "method": view.method,
+        "message": view.message[:512],
+    }
+    if view.capacity is not None:
+        body["capacity"] = rounded(view.capacity)
+        body["headroom"] = round(max(0.0, 1 - view.forecast / view.capacity), 2) if view.capacity > 0 else 0.0
+    return body
+
+
+def energy_status(view: EnergyView) -> dict[str, Any]:
+    """The status's `energy`."""
+    figures = {
+        "watts": view.watts,
+        "joulesPerRequest": view.joules_per_request,
+        "joulesPerThousandTokens": view.joules_per_thousand_tokens,
+    }
+    return {**{name: rounded(value) for name, value in figures.items() if value is not None}, "provenance": view.provenance}
+
+
+def rounded(value: float) -> float:
+    """Three digits."""
+    if value == 0 or not math.isfinite(value):
+        return 0.0
+    return round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))
+
+
+def keep(new: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The previous figures while none of the new ones has changed much and no text says something else; else the new ones.
+
+    Texts with figures in them count as the same while the figures do: they are compared without their digits.
+    """
+    if previous is None or previous.keys() != new.keys():
+        return new
+    return previous if all(_alike(new[name], previous[name]) for name in new.keys() - _FOLLOWS) else new
+
+
+def _alike(new: Any, old: Any) -> bool:
+    if isinstance(new, int | float) and isinstance(old, int | float):
+        return abs(new - old) <= CHANGED_MUCH * max(abs(new), abs(old))
+    if isinstance(new, str) and isinstance(old, str):
+        return _wording(new) == _wording(old)
+    return bool(new == old)
+
+
+def _wording(text: str) -> str:
+    return "".join(character for character in text if not (character.isdigit() or character in ".,"))
