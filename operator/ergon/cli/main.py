@@ -8,6 +8,7 @@ from ergon import __version__
 from ergon.cli.plan import plan
 from ergon.cli.profile import profile
 from ergon.cli.run import run
+from ergon.cli.top import explain, top
 
 app = typer.Typer(
     name="ergon",
@@ -19,7 +20,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def top(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def every_command(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """What holds for all commands."""
     if version:
         typer.echo(f"ergon {__version__}")
@@ -28,6 +29,8 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 app.command()(run)
 app.command()(plan)
+app.command()(top)
+app.command()(explain)
 app.command()(profile)
 
 

@@ -1,11 +1,7 @@
 """A plan as tables of at most 100 columns: pools, models, totals; what changes; and why a model is where it is."""
 
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from io import StringIO
+from collections.abc import Iterable
 
-import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -13,11 +9,10 @@ from rich.text import Text
 
 from ergon.cli.plan_diff import Change, Difference
 from ergon.cli.plan_rows import model_rows, number, places, pool_rows, trouble_of
+from ergon.cli.tables import TROUBLE, console, table
 from ergon.fleet.types import Fleet, Model
 from ergon.planning import Alternative, Plan
 
-_WIDTH = 100
-_TROUBLE = "bold red"
 _TEXTS = 3
 """So many columns of the models' table are texts, the others figures."""
 _SHORTEST = 10
@@ -26,65 +21,46 @@ _VERDICTS = ("Chosen", "Feasible", "Rejected")
 
 def print_plan(fleet: Fleet, plan: Plan, seconds: float, *, limit: int, notes: Iterable[str], change: Difference | None) -> None:
     """Pools, at most `limit` models (0: all), totals, what changes, and what a person should know."""
-    with _console() as console:
+    with console() as out:
         if change is not None:
-            _print_change(console, change, limit)
+            _print_change(out, change, limit)
         if fleet.pools:
-            console.print(_pools(fleet, plan), "")
+            out.print(_pools(fleet, plan), "")
         if fleet.models:
-            _print_models(console, fleet, plan, limit)
-        _print_totals(console, plan, seconds)
+            _print_models(out, fleet, plan, limit)
+        _print_totals(out, plan, seconds)
         for name, watts in sorted(plan.over_limit_watts.items()):
             text = f"over limit: EnergyBudget {name} cannot be held, by {number(watts)} W above 95 % of its limit"
-            console.print(text, style=_TROUBLE)
+            out.print(text, style=TROUBLE)
         for note in notes:
-            console.print(f"note: {note}", style="dim")
+            out.print(f"note: {note}", style="dim")
 
 
 def print_explanations(fleet: Fleet, plan: Plan, models: Iterable[Model]) -> None:
     """Every alternative of the models."""
-    with _console() as console:
+    with console() as out:
         for model in models:
             replicas = plan.placements.get(model.key, ())
             where = f"on {places(replicas)}" if replicas else "on no server"
-            console.print(f"{model.key}: {number(fleet.demand.get(model.key, 0.0))} work/s, {where}", style="bold")
+            out.print(f"{model.key}: {number(fleet.demand.get(model.key, 0.0))} work/s, {where}", style="bold")
             trouble = trouble_of(fleet, plan, model.key)
             if trouble:
-                console.print(trouble, style=_TROUBLE)
-            table = _table("POOL", "VARIANT", "VERDICT", "REASON", "MESSAGE", wide="MESSAGE")
+                out.print(trouble, style=TROUBLE)
+            listed = table("POOL", "VARIANT", "VERDICT", "REASON", "MESSAGE", wide="MESSAGE")
             for item in sorted(plan.alternatives.get(model.key, ()), key=_telling):
-                table.add_row(item.pool, item.variant, item.verdict, str(item.reason), item.message)
-            console.print(table, "")
+                listed.add_row(item.pool, item.variant, item.verdict, str(item.reason), item.message)
+            out.print(listed, "")
 
 
 def _telling(item: Alternative) -> tuple[int, str, str]:
     return _VERDICTS.index(item.verdict), item.pool, item.variant
 
 
-@contextmanager
-def _console() -> Iterator[Console]:
-    """The terminal; where there is none, plain text of 100 columns without trailing blanks."""
-    if sys.stdout.isatty():
-        yield Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
-        return
-    plain = StringIO()
-    yield Console(file=plain, width=_WIDTH, no_color=True, force_terminal=False, markup=False, highlight=False, emoji=False)
-    typer.echo("\n".join(line.rstrip() for line in plain.getvalue().splitlines()))
-
-
-def _table(*columns: str, right: Iterable[str] = (), wide: str = "") -> Table:
-    """A table without lines, as kubectl prints it; the column `wide` takes what room is left."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=bool(wide))
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold", ratio=1 if name == wide else None)
-    return table
-
-
 def _pools(fleet: Fleet, plan: Plan) -> Table:
     figures = ("SERVERS ON", "REPLICAS", "BUSY", "MEMORY", "WATTS", "PRICE/H", "G CO2/H")
-    table = _table("POOL", *figures, right=figures)
+    made = table("POOL", *figures, right=figures)
     for row in pool_rows(fleet, plan):
-        table.add_row(
+        made.add_row(
             row.name,
             f"{row.servers} of {row.servers_max}",
             str(row.replicas),
@@ -94,7 +70,7 @@ def _pools(fleet: Fleet, plan: Plan) -> Table:
             number(row.price_per_hour),
             number(row.grams_per_hour),
         )
-    return table
+    return made
 
 
 def _print_models(console: Console, fleet: Fleet, plan: Plan, limit: int) -> None:
@@ -117,8 +93,8 @@ def _print_models(console: Console, fleet: Fleet, plan: Plan, limit: int) -> Non
     first, *lines = _aligned([header, *cells], console.width)
     console.print(first, style="bold")
     for line, row in zip(lines, shown, strict=True):
-        console.print(line, style=_TROUBLE if row.in_trouble else None, no_wrap=True)
-        console.print(Padding(Text(row.why, style=_TROUBLE if row.in_trouble else "dim"), (0, 0, 0, 4)))
+        console.print(line, style=TROUBLE if row.in_trouble else None, no_wrap=True)
+        console.print(Padding(Text(row.why, style=TROUBLE if row.in_trouble else "dim"), (0, 0, 0, 4)))
     if len(rows) > len(shown):
         short = sum(row.in_trouble for row in rows[len(shown) :])
         trouble = f", {short} of them in trouble" if short else ""
@@ -155,7 +131,7 @@ def _print_totals(console: Console, plan: Plan, seconds: float) -> None:
         missing = sum(plan.missing_replicas.values())
         said = [f"demand of {unserved} models is not all served"] if unserved else []
         said += [f"{missing} replicas are missing"] if missing else []
-        console.print(" and ".join(said), style=_TROUBLE)
+        console.print(" and ".join(said), style=TROUBLE)
 
 
 def _print_change(console: Console, change: Difference, limit: int) -> None:
@@ -185,7 +161,7 @@ def _print_change(console: Console, change: Difference, limit: int) -> None:
 
 
 def _worse(change: Change) -> str | None:
-    return _TROUBLE if change.after > change.before else None
+    return TROUBLE if change.after > change.before else None
 
 
 def _arrow(change: Change) -> str:
