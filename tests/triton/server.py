@@ -38,6 +38,7 @@ class Server:
         self.repository = repository
         self.http, self.grpc, metrics = free_ports(3)
         self.address = f"127.0.0.1:{self.grpc}"
+        self.metrics_url = f"http://127.0.0.1:{metrics}/metrics"
         self._log = folder / "tritonserver.log"
         # Its own prefix in /dev/shm: what a killed server leaves there can be told from what others use.
         self._prefix = f"ergon_test_{os.getpid()}_{self.grpc}"
@@ -72,6 +73,7 @@ class Server:
             f"--grpc-port={self.grpc}",
             "--metrics-address=127.0.0.1",
             f"--metrics-port={metrics}",
+            "--metrics-config=summary_latencies=true",
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
             f"--http-restricted-api={restricted}",
             f"--grpc-restricted-protocol={restricted}",
