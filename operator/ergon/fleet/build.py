@@ -46,6 +46,7 @@ def _point(spec: Profile) -> OperatingPoint:
         watts=spec.watts,
         awake_watts=spec.awake_watts,
         memory_bytes=quantity_bytes(spec.memory) if spec.memory is not None else None,
+        counts_tokens=spec.requests_per_second is None,
     )
 
 
@@ -63,6 +64,7 @@ def build_model(key: ModelKey, uid: str, generation: int, spec: SpecializedModel
         fixed_replicas=spec.replicas,
         variants=tuple(build_variant(variant) for variant in spec.variants),
         slo_latency_seconds=duration_seconds(spec.slo.latency) if spec.slo.latency is not None else None,
+        idle_after_seconds=duration_seconds(spec.autoscaling.idle_after),
     )
 
 

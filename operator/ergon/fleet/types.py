@@ -53,7 +53,7 @@ class OperatingPoint:
 
     `product` is matched with the pool's product; without one, `accelerator_class` with the pool's class. Work is requests, or
     for generative models weighted tokens. `watts` and `awake_watts` are those of the server's accelerators while executing,
-    and as soon as they execute at all.
+    and as soon as they execute at all. `counts_tokens`: work is in tokens, which Triton's counters do not show.
     """
 
     product: str | None
@@ -64,6 +64,7 @@ class OperatingPoint:
     watts: float | None = None
     awake_watts: float | None = None
     memory_bytes: int | None = None
+    counts_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Model:
     fixed_replicas: int | None
     variants: tuple[Variant, ...]
     slo_latency_seconds: float | None = None
+    idle_after_seconds: float = 600.0
 
     def variant(self, name: str) -> Variant | None:
         """The variant of that name, if the model has it."""
