@@ -26,7 +26,7 @@ async def bare_loads(client: KubeClient, pool_name: str, ordinal: int, names: li
 
 
 async def _load_anew(triton: TritonServer, name: str) -> float:
-    revision = await triton.loaded_revision(name)
+    revision = (await triton.loaded(name)).revision
     config = compose(CONFIG, {}, name=name, backend="python", revision=revision or "", default_kind=InstanceKind.CPU)
     await triton.unload(name)
     await unloaded(triton, {name}, 30)

@@ -8,6 +8,7 @@ import pytest
 
 from ergon.engine import fleet as engine_fleet
 from ergon.engine.cache import Cache
+from ergon.engine.demand import DemandKeeper
 from ergon.engine.fleet import RETRY_SECONDS, Planner
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
@@ -43,7 +44,8 @@ def made(*names: str) -> tuple[Planner, Cache, Clock]:
     put(cache, pool("cheap", power={"idleWatts": 10}, servers={"min": 0, "max": 0}), "p2")
     for name in names:
         put(cache, echo(name), name)
-    return Planner(cache, servers, Settings(), clock, lambda *_: None), cache, clock
+    demand = DemandKeeper(cache, clock, 0.0, plan_seconds=60, stabilise_seconds=300)
+    return Planner(cache, servers, demand, Settings(), clock, lambda *_: None), cache, clock
 
 
 async def planned(planner: Planner) -> set[ModelKey]:

@@ -60,7 +60,7 @@ async def test_a_model_loads_serves_and_tells_its_revision(server: Server, trito
     await triton.load("t.first", server.config("t.first", revision="7"), 20)
     state = (await triton.index())["t.first"]
     assert (state.state, state.versions, state.reason) == (RepositoryState.READY, ("1",), "")
-    assert await triton.loaded_revision("t.first") == "7"
+    assert (await triton.loaded("t.first")).revision == "7"
     assert (await triton.configuration("t.first"))["max_batch_size"] == 8
     assert await infer(server, "t.first", 21) == 42
 
@@ -75,7 +75,7 @@ async def test_an_ensemble_needs_to_name_neither_backend_nor_platform(server: Se
     server.add("t.both", config=text)
     config = compose(text, {}, name="t.both", backend="ensemble", revision="1", default_kind=InstanceKind.CPU)
     await triton.load("t.both", config, 30)
-    assert await triton.loaded_revision("t.both") == "1"
+    assert (await triton.loaded("t.both")).revision == "1"
 
 
 async def test_the_server_says_who_it_is(server: Server, triton: TritonServer) -> None:
@@ -90,7 +90,7 @@ async def test_a_new_revision_replaces_the_old_one(server: Server, triton: Trito
     await triton.load("t.new", server.config("t.new", revision="1"), 20)
     server.add("t.new", TRIPLE)
     await triton.load("t.new", server.config("t.new", revision="2"), 20)
-    assert await triton.loaded_revision("t.new") == "2"
+    assert (await triton.loaded("t.new")).revision == "2"
     assert await infer(server, "t.new", 10) == 30
 
 
@@ -138,7 +138,7 @@ async def test_a_refused_revision_leaves_the_old_one_serving(server: Server, tri
     with pytest.raises(LoadRefused, match="no weights here"):
         await triton.load("t.worse", server.config("t.worse", revision="2"), 20)
     assert (await triton.index())["t.worse"].state is RepositoryState.READY
-    assert await triton.loaded_revision("t.worse") == "1"
+    assert (await triton.loaded("t.worse")).revision == "1"
     assert await infer(server, "t.worse", 4) == 8
 
 
@@ -194,7 +194,7 @@ async def test_unloading_ends_in_unavailable_and_knows_no_unknown_names(server: 
     await until(lambda: in_state(triton, "t.leaves", RepositoryState.UNAVAILABLE))
     assert (await triton.index())["t.leaves"].reason == "unloaded"
     with pytest.raises(ModelNotServed):
-        await triton.loaded_revision("t.leaves")
+        await triton.loaded("t.leaves")
     await triton.unload("t.never-seen")
 
 

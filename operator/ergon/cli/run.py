@@ -51,6 +51,20 @@ def run(
             "is mended at once.",
         ),
     ] = 60,
+    plan_every: Annotated[
+        float,
+        typer.Option(
+            envvar="ERGON_PLAN_EVERY",
+            min=5,
+            help="Seconds between two plans for the demand as it is foreseen. What is short is planned for within ten.",
+        ),
+    ] = 60,
+    stabilise: Annotated[
+        float,
+        typer.Option(
+            envvar="ERGON_STABILISE", min=0, help="Seconds for which a lower demand must last before replicas are taken away."
+        ),
+    ] = 300,
     hint_zones: Annotated[bool, typer.Option(envvar="ERGON_HINT_ZONES", help="Keep a model's traffic within its zone.")] = False,
     allow_private_addresses: Annotated[
         bool,
@@ -93,6 +107,8 @@ def run(
         gateway=_gateway(gateway),
         hint_zones=hint_zones,
         improve_after_seconds=improve_after,
+        plan_seconds=plan_every,
+        stabilise_seconds=stabilise,
         allow_private_addresses=allow_private_addresses,
         api_server_addresses=tuple(a for a in (os.environ.get("KUBERNETES_SERVICE_HOST"),) if a),
         servers=ServerSettings(namespace=namespace, store_image=store_image, connection_age_seconds=connection_age),

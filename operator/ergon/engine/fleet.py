@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.engine.cache import Cache
+from ergon.engine.demand import DemandKeeper
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.build import build_watt_limit
@@ -23,6 +25,8 @@ RETRY_SECONDS = 5.0
 STAGE_SECONDS = 5.0
 """Of quiet between the stages of a rearrangement that has begun."""
 MOVES_AT_ONCE = 10
+IMPROVING_AT_MOST = 20.0
+"""Times what the last search for better places took that the next one waits: however large the fleet, 5 % of a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class _Made:
     improvable: bool
     snapshot: Fleet
     version: int
+    demand: int
     refused: frozenset[tuple[ModelKey, str, ServerKey]]
     seconds: float
 
@@ -46,6 +51,7 @@ class Planner:
         self,
         cache: Cache,
         servers: Servers,
+        demand: DemandKeeper,
         settings: Settings,
         now: Callable[[], float],
         observe: Callable[[str, float], None],
@@ -56,14 +62,16 @@ class Planner:
         self._making: asyncio.Task[_Made] | None = None
         self._abandoned: asyncio.Task[_Made] | None = None
         self._improving = False
-        self._retry_at = self._changed_at = 0.0
+        self._retry_at = self._changed_at = self._improve_not_before = 0.0
         self._improvable = self._rearranging = False
         self._servers = servers
+        self._demand = demand
         self._operator_namespace = settings.operator_namespace
         self._improve_after_seconds = settings.improve_after_seconds
         self._plan: Plan | None = None
+        self._found: dict[ModelKey, tuple[int, int]] | None = None
         self._snapshot: Fleet | None = None
-        self._planned_version = -1
+        self._planned_version = self._planned_demand = -1
         self._unavailable: dict[str, frozenset[int]] = {}
         self._refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
         self._on_pool: dict[str, list[Replica]] = {}
@@ -73,7 +81,11 @@ class Planner:
     @property
     def outdated(self) -> bool:
         """Whether what the plan was made from has changed."""
-        return self._planned_version != self._cache.plan_version or self._servers.refused() != self._refused
+        return (
+            self._planned_version != self._cache.plan_version
+            or self._planned_demand != self._demand.version
+            or self._servers.refused() != self._refused
+        )
 
     @property
     def busy(self) -> bool:
@@ -145,13 +157,13 @@ class Planner:
         if not self.outdated and not (improve and (self._abandoned is None or self._abandoned.done())):
             return
         self._improving = improve = improve and not self.outdated
-        version, refused = self._cache.plan_version, self._servers.refused()
+        version, demand, refused = self._cache.plan_version, self._demand.version, self._servers.refused()
         snapshot = self._take_snapshot(refused)
 
         async def make() -> _Made:
             began = self._now()
             new, changed, better = await asyncio.to_thread(_make, snapshot, self._plan, improve)
-            return _Made(new, changed, improve, better, snapshot, version, refused, self._now() - began)
+            return _Made(new, changed, improve, better, snapshot, version, demand, refused, self._now() - began)
 
         self._making = asyncio.create_task(make(), name="plan")
         self._making.add_done_callback(lambda _: self._cache.changed.set())
@@ -184,14 +196,19 @@ class Planner:
             facts.job is not None or facts.drain is not None for agent in self._servers.all() for facts in agent.facts.values()
         )
         enough = min(STAGE_SECONDS, self._improve_after_seconds) if self._rearranging else self._improve_after_seconds
-        return not under_way and self._now() - self._changed_at >= enough
+        now = self._now()
+        return not under_way and now - self._changed_at >= enough and now >= self._improve_not_before
 
     def _take(self, made: "_Made") -> set[ModelKey]:
         old, new = self._plan, made.plan
-        if self._planned_version != made.version or made.improves:
+        if self._planned_version != made.version or made.improves or (old is not None and old.placements != new.placements):
             self._changed_at = self._now()
+        if made.improves:
+            self._improve_not_before = self._now() + IMPROVING_AT_MOST * made.seconds
         self._rearranging = made.improves and made.improvable
         self._plan, self._planned_version, self._refused, self._improvable = new, made.version, made.refused, made.improvable
+        self._planned_demand = made.demand
+        self._demand.planned(new)
         self._observe("plan", made.seconds)
         self._snapshot = made.snapshot
         self._index(made.snapshot)
@@ -208,7 +225,12 @@ class Planner:
             for name, record in self._cache.pools.items()
             if record.pool is not None
         )
-        models = tuple(_awake(record.model) for record in self._cache.models.values() if record.model is not None)
+        current = self._current()
+        models = tuple(
+            self._demand.corrected(self._as_found(_awake(record.model), current))
+            for record in self._cache.models.values()
+            if record.model is not None
+        )
         limits = tuple(
             limit
             for name, budget in self._cache.budgets.items()
@@ -219,10 +241,26 @@ class Planner:
             models,
             dict(self._cache.namespaces),
             self._operator_namespace,
-            tuple(self._current()),
+            tuple(current),
             refused,
+            demand=self._demand.work_per_second(),
             watt_limits=limits,
         )
+
+    def _as_found(self, model: Model, current: list[Replica]) -> Model:
+        """A model with no fewer replicas than stood when this process began, until it knows what is asked of it.
+
+        Only as long as nobody changes the model: then its spec speaks for itself.
+        """
+        if self._found is None:
+            standing = Counter(replica.model for replica in current)
+            records = self._cache.models
+            self._found = {key: (records[key].generation, count) for key, count in standing.items() if key in records}
+        generation, replicas = self._found.get(model.key, (-1, 0))
+        if self._demand.settled or model.generation != generation or model.fixed_replicas is not None:
+            return model
+        held = replicas if model.max_replicas is None else min(replicas, model.max_replicas)
+        return replace(model, min_replicas=max(model.min_replicas, held))
 
     def _current(self) -> list[Replica]:
         """Where replicas are: by the last plan, and for models it does not know by their servers and their status."""

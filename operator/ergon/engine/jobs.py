@@ -268,7 +268,9 @@ async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fact
         except OutcomeUnknown:
             raise LoadHung(f"it was still loading after loadTimeout, {variant.load_timeout_seconds:g} s") from None
         # Not by the answer alone: a load joins one of another revision that an operator before us has sent.
-        if await agent.triton.loaded_revision(name) == variant.load_revision:
+        loaded = await agent.triton.loaded(name)
+        if loaded.revision == variant.load_revision:
+            facts.instances = loaded.instances
             return
         await asyncio.sleep(0.2)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, ModelRecord, PoolRecord
+from ergon.engine.demand import DemandKeeper
 from ergon.engine.fleet import Planner
 from ergon.engine.models import ModelWriter, Wish
 from ergon.engine.pools import PoolWriter
@@ -43,6 +44,7 @@ class Engine:
         cache: Cache,
         settings: Settings,
         planner: Planner,
+        demand: DemandKeeper,
         servers: Servers,
         executor: Executor,
         models: ModelWriter,
@@ -53,6 +55,7 @@ class Engine:
         self._cache = cache
         self._settings = settings
         self._planner = planner
+        self._demand = demand
         self._servers = servers
         self._executor = executor
         self._models = models
@@ -84,6 +87,7 @@ class Engine:
                 self._unscheduled_at = {key: at for key, at in self._unscheduled_at.items() if key[0] in uids}
             self._servers.follow(self._cache, self._pools.keys)
             self._due(began)
+            self._cache.dirty_models.update(self._demand.tick())
             await self._plan()
             self._decide_pools()
             await self._decide_models()
@@ -99,7 +103,7 @@ class Engine:
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """Until something changed or a timer is due; then a short window, so that a storm of changes becomes one pass."""
         until_pools = self._pools_checked_at + POOL_CHECK_SECONDS
-        until = min(self._timers[0][0] if self._timers else until_pools, until_pools)
+        until = min(self._timers[0][0] if self._timers else until_pools, until_pools, self._demand.next_look_at)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._cache.changed.wait(), max(0.0, until - loop.time()))
         ends_at = loop.time() + LONGEST_WINDOW_SECONDS
@@ -155,6 +159,7 @@ class Engine:
         if record is None:
             self._models.forget(key)
             self._servers.forget(key)
+            self._demand.forget(key)
             return
         if self._too_early(view, now):
             self._models.wish(key, Wish(decision.endpoints, placed=bool(view.planned)))
@@ -189,6 +194,7 @@ class Engine:
             cold_start=self._servers.cold_start(key, planned),
             route_message=self._models.route_message(key),
             planned_once=self._planner.knows(key),
+            demand=self._demand.view(key),
         )
 
     def _drain_policy(self) -> DrainPolicy:

@@ -12,7 +12,8 @@ from ergon.reconcile.observed import ColdStart, Drain, Failure, IndexState, Job,
 from ergon.store.client import ModelStore
 from ergon.store.errors import StoreError
 from ergon.triton.client import TritonServer
-from ergon.triton.errors import ModelNotServed, TritonError
+from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError
+from ergon.triton.metrics import MetricsPage, ModelMetrics, model_metrics
 from ergon.triton.observed import ModelState, ModelStatistics, RepositoryState
 
 log = logging.getLogger("ergon.server")
@@ -41,7 +42,7 @@ class Facts:
 
     `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
     there as declared, from the moment its load is sent until it is unloaded. `incoming`: what a fetch has begun and not ended.
-    `orphan_since_seconds`: since when it is LOADING without a job of ours.
+    `orphan_since_seconds`: since when it is LOADING without a job of ours. `instances`: how many execute at once.
     """
 
     index: IndexState = IndexState.ABSENT
@@ -62,6 +63,7 @@ class Facts:
     sent: bool = False
     sending: "asyncio.Task[None] | None" = None
     memory_bytes: int = 0
+    instances: int = 1
 
     @property
     def on_disk(self) -> bool:
@@ -79,11 +81,15 @@ class Facts:
         )
 
 
+Counted = Callable[["ServerAgent", dict[str, ModelStatistics], dict[str, ModelMetrics]], None]
+
+
 @dataclass
 class ServerAgent:
     """Watches one pod's Triton and store. `wake` is told which models changed; `answers_changed` when the server itself did.
 
-    `incoming`: names of half-made fetches that are worth keeping. `closing`: jobs are cancelled because this process ends.
+    `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
+    statistics and metrics. `closing`: jobs are cancelled because this process ends.
     """
 
     pod: PodRecord
@@ -97,6 +103,8 @@ class ServerAgent:
     wake: Callable[[list[ModelKey]], None]
     answers_changed: Callable[[ServerKey], None]
     incoming: Callable[[], set[str]]
+    page: MetricsPage | None = None
+    counted: Counted = lambda *_: None
     facts: dict[ModelKey, Facts] = field(default_factory=dict)
     synced: bool = False
     answering: bool = False
@@ -263,7 +271,17 @@ class ServerAgent:
         draining = any(facts.drain is not None for facts in self.facts.values())
         if draining or now - self._statistics_at >= STATISTICS_SECONDS:
             self._statistics_at = now
-            self._take_statistics(await self.triton.statistics(), now)
+            statistics, metrics = await asyncio.gather(self.triton.statistics(), self._read_metrics())
+            self._take_statistics(statistics, now)
+            self.counted(self, statistics, metrics)
+
+    async def _read_metrics(self) -> dict[str, ModelMetrics]:
+        """What the metrics page says; nothing where it cannot be read, since nothing but foresight hangs on it."""
+        try:
+            return model_metrics(await self.page.read()) if self.page is not None else {}
+        except ServerUnavailable as error:
+            log.debug("server %s: %s", self.key, error)
+            return {}
 
     def _count_ready(self) -> int:
         return sum(facts.index is IndexState.READY for facts in self.facts.values())
@@ -330,9 +348,9 @@ class ServerAgent:
             if facts is None or not _unknown(facts):
                 continue
             with contextlib.suppress(ModelNotServed):
-                revision = await self.triton.loaded_revision(key.served_name)
+                loaded = await self.triton.loaded(key.served_name)
                 if _unknown(facts):
-                    facts.loaded_revision, facts.sent = revision, False
+                    facts.loaded_revision, facts.instances, facts.sent = loaded.revision, loaded.instances, False
                     learned.append(key)
         return learned
 

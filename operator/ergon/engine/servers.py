@@ -28,6 +28,7 @@ class Servers:
         self._tasks: dict[ServerKey, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self.planned_on: Callable[[str], Iterable[Replica]] = lambda _: ()
+        self.ended: Callable[[ServerKey], None] = lambda _: None
 
     def all(self) -> Iterable[ServerAgent]:
         """Every agent."""
@@ -150,6 +151,7 @@ class Servers:
         closing = asyncio.create_task(agent.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+        self.ended(server)
         log.info("server %s is gone: its pod %s ended", server, agent.pod.name)
         self._wake_models(server, agent)
         self._cache.wake(pools=[server.pool], plan=True)

@@ -10,7 +10,8 @@ class Settings:
     """All settings of one operator process.
 
     `watch_namespaces`: only models in these; empty: all. `improve_after_seconds`: without a change, before models that stand
-    well are moved to where they take less.
+    well are moved to where they take less. `plan_seconds`: between two looks at all demand. `stabilise_seconds`: how long a
+    lower demand must last before replicas go.
     """
 
     identity: str = "ergon"
@@ -20,6 +21,8 @@ class Settings:
     allow_private_addresses: bool = False
     api_server_addresses: tuple[str, ...] = ()
     improve_after_seconds: float = 60.0
+    plan_seconds: float = 60.0
+    stabilise_seconds: float = 300.0
     servers: ServerSettings = field(default_factory=ServerSettings)
 
     @property

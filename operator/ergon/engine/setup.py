@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
+
+import aiohttp
 
 from ergon.api.quantities import quantity_bytes
 from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, PodRecord
+from ergon.engine.demand import DemandKeeper
 from ergon.engine.fleet import Planner
 from ergon.engine.jobs import Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
@@ -19,7 +23,7 @@ from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.types import ModelKey
-from ergon.kube.builders.server import GRPC_PORT, STORE_PORT
+from ergon.kube.builders.server import GRPC_PORT, METRICS_PORT, STORE_PORT
 from ergon.kube.client import KubeClient
 from ergon.kube.events import EventRecorder
 from ergon.kube.keys import KeyMaterial
@@ -28,6 +32,7 @@ from ergon.store.client import ModelStore
 from ergon.telemetry.metrics import Metrics
 from ergon.triton.client import TritonServer
 from ergon.triton.configuration import InstanceKind
+from ergon.triton.metrics import MetricsPage
 
 log = logging.getLogger("ergon.engine")
 
@@ -46,7 +51,16 @@ class Leader:
         self._cache = cache
         self._metrics = metrics
         self._servers = Servers(cache, self._connect, lambda server: self._planner.on_server(server))
-        planner = self._planner = Planner(cache, self._servers, settings, loop.time, metrics.observe_phase)
+        self._session = aiohttp.ClientSession(trust_env=False)
+        self._demand = DemandKeeper(
+            cache,
+            loop.time,
+            time.time(),
+            plan_seconds=settings.plan_seconds,
+            stabilise_seconds=settings.stabilise_seconds,
+        )
+        planner = self._planner = Planner(cache, self._servers, self._demand, settings, loop.time, metrics.observe_phase)
+        self._servers.ended = self._demand.server_gone
         self._servers.planned_on = planner.on_pool
         self._events = EventRecorder(client, settings.identity)
         self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
@@ -62,7 +76,16 @@ class Leader:
         )
         executor = Executor(self._servers, effects)
         self._engine = Engine(
-            cache, settings, planner, self._servers, executor, self._models, self._pools, self._budgets, metrics.observe_phase
+            cache,
+            settings,
+            planner,
+            self._demand,
+            self._servers,
+            executor,
+            self._models,
+            self._pools,
+            self._budgets,
+            metrics.observe_phase,
         )
 
     async def run(self) -> None:
@@ -80,6 +103,7 @@ class Leader:
         await self._pools.queue.close()
         await self._budgets.queue.close()
         await self._servers.close()
+        await self._session.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._events.flush()
@@ -134,4 +158,6 @@ class Leader:
             wake=lambda models: self._cache.wake(models=models),
             answers_changed=self._servers.wake,
             incoming=self._incoming,
+            page=MetricsPage(self._session, f"http://{host}:{METRICS_PORT}/metrics", timeout_seconds=3.0),
+            counted=self._demand.counted,
         )

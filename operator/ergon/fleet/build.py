@@ -64,6 +64,7 @@ def build_model(key: ModelKey, uid: str, generation: int, spec: SpecializedModel
         fixed_replicas=spec.replicas,
         variants=tuple(build_variant(variant) for variant in spec.variants),
         slo_latency_seconds=duration_seconds(spec.slo.latency) if spec.slo.latency is not None else None,
+        slo_percentile=spec.slo.percentile,
         idle_after_seconds=duration_seconds(spec.autoscaling.idle_after),
     )
 

@@ -99,6 +99,7 @@ class Model:
     fixed_replicas: int | None
     variants: tuple[Variant, ...]
     slo_latency_seconds: float | None = None
+    slo_percentile: int = 95
     idle_after_seconds: float = 600.0
 
     def variant(self, name: str) -> Variant | None:

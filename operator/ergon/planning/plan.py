@@ -26,7 +26,8 @@ class Load:
     """What a replica is planned to do: its part of the demand, what it keeps of its server, and the point that says so.
 
     `batch` is that of the operating point, 0 where none matches; `provenance` says where its figures come from. `watts`: what
-    executing it adds at the wall, pue x u x (W - A).
+    executing it adds at the wall, pue x u x (W - A). `most_per_second`: work that it could serve within its target with a
+    server of its own, 0 where nobody knows.
     """
 
     work_per_second: float
@@ -35,6 +36,7 @@ class Load:
     batch: int
     provenance: Provenance
     watts: float = 0.0
+    most_per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

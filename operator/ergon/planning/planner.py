@@ -74,6 +74,7 @@ def _placements(problem: Problem, servers: Servers) -> tuple[dict[ModelKey, tupl
                 batch=variant.points[point].batch if point >= 0 else 0,
                 provenance="profile" if point >= 0 else "assumed",
                 watts=replica_watts(servers, m, s),
+                most_per_second=mu * float(c.rho[number]),
             )
         placements[model.key] = tuple(mine)
     return placements, loads

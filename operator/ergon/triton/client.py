@@ -22,7 +22,7 @@ from ergon.triton.errors import (
     WrongKey,
     one_line,
 )
-from ergon.triton.observed import BatchStatistics, ModelState, ModelStatistics, RepositoryState, ServerMetadata
+from ergon.triton.observed import BatchStatistics, LoadedModel, ModelState, ModelStatistics, RepositoryState, ServerMetadata
 
 _KEY_HEADER = "triton-grpc-protocol-ergon-key"
 _CHANNEL = [
@@ -124,11 +124,11 @@ class TritonServer:
         fields: dict[str, Any] = json_format.MessageToDict(answer.config, preserving_proto_field_name=True)
         return fields
 
-    async def loaded_revision(self, name: str) -> str | None:
-        """The revision that `compose` wrote into a served model's configuration; None when it has none. Raises ModelNotServed."""
-        parameters = (await self.configuration(name)).get("parameters", {})
-        revision = parameters.get(REVISION_PARAMETER, {}).get("string_value")
-        return None if revision is None else str(revision)
+    async def loaded(self, name: str) -> LoadedModel:
+        """What of a model is loaded. Raises ModelNotServed."""
+        configuration = await self.configuration(name)
+        revision = configuration.get("parameters", {}).get(REVISION_PARAMETER, {}).get("string_value")
+        return LoadedModel(None if revision is None else str(revision), _instances(configuration))
 
     def _options(self, seconds: float | None = None) -> dict[str, Any]:
         return {"headers": self._headers, "client_timeout": self._read_seconds if seconds is None else seconds}
@@ -165,6 +165,12 @@ class TritonServer:
                 return ModelNotServed(one_line(text))
             case _:
                 return CallFailed(f"{what}: Triton at {self.address} answers {status}: {one_line(text)}")
+
+
+def _instances(configuration: Mapping[str, Any]) -> int:
+    """How many of a model's instances execute at once; on GPUs a group has its count on each of them."""
+    groups = configuration.get("instance_group", ())
+    return max(1, sum(int(group.get("count", 1)) * max(1, len(group.get("gpus", ()))) for group in groups))
 
 
 def _being_cancelled() -> bool:

@@ -34,6 +34,14 @@ class ModelState:
 
 
 @dataclass(frozen=True)
+class LoadedModel:
+    """What of a model is loaded: the revision that `compose` wrote into its configuration (None: it has none), and instances."""
+
+    revision: str | None
+    instances: int
+
+
+@dataclass(frozen=True)
 class BatchStatistics:
     """Executions of one batch size. `compute_infer_ns` counts each execution once, so the sum over sizes is busy time."""
 

@@ -1,0 +1,288 @@
+"""From what servers count to what a plan must hold: feeds the book of demand, and asks it every plan, and for what is urgent."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ergon.demand import BatchCounters, Book, Counters, Demand, Limits, Seen, ServerView, Tenant, Window
+from ergon.engine.cache import Cache
+from ergon.engine.server import ServerAgent
+from ergon.fleet.types import Model, ModelKey, ServerKey, Variant
+from ergon.planning import Plan
+from ergon.reconcile.figures import DemandView, demand_status, keep
+from ergon.reconcile.observed import IndexState
+from ergon.triton.metrics import ModelMetrics
+from ergon.triton.observed import ModelStatistics
+
+log = logging.getLogger("ergon.demand")
+
+LOOK_SECONDS = 5.0
+"""Between two looks for what is urgent: more is planned for within two of them."""
+CHANGED = 0.02
+"""Of a model's demand: what changes by less is no ground for another plan."""
+NO_POINTS = "without operating points it has its least replicas; ergon profile measures what one of them serves"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One server's last windows, by model, with the instances that each executes with there."""
+
+    windows: Mapping[ModelKey, Window]
+    instances: Mapping[ModelKey, int]
+
+    @property
+    def busy_share(self) -> float:
+        """The share of the server's time that its models together keep it executing."""
+        return min(1.0, sum(window.busy_share(self.instances[key]) for key, window in self.windows.items()))
+
+
+class DemandKeeper:
+    """Holds the book, and the demand that plans are made for. `now` is the event loop's clock, `epoch_seconds` the time at start.
+
+    `version` grows when the demand has changed enough to plan anew.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        now: Callable[[], float],
+        epoch_seconds: float,
+        *,
+        plan_seconds: float,
+        stabilise_seconds: float,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.book = Book.from_state(state, stabilise_seconds) if state else Book(stabilise_seconds)
+        self.version = 0
+        self._cache = cache
+        self._now = now
+        self._epoch_seconds = epoch_seconds - now()
+        self._plan_seconds = plan_seconds
+        self._demand: dict[ModelKey, Demand] = {}
+        self._planned_for: dict[ModelKey, float] = {}
+        self._counted: dict[ServerKey, Counted] = {}
+        self._latency: dict[ModelKey, dict[ServerKey, float]] = {}
+        self._unserved: Mapping[ModelKey, float] = {}
+        self._capacity: Mapping[ModelKey, float] = {}
+        self._cold_start_seconds: dict[ModelKey, float] = {}
+        self._look_at = self._plan_at = now()
+        self._known_at = now() + stabilise_seconds
+        self._was_settled = False
+
+    @property
+    def next_look_at(self) -> float:
+        """When `tick` has something to do again, by the loop's clock."""
+        return self._look_at
+
+    @property
+    def settled(self) -> bool:
+        """Whether this process has seen enough to take replicas away: what it does not know is not nothing."""
+        return self._now() >= self._known_at
+
+    # In
+
+    def counted(self, agent: ServerAgent, statistics: Mapping[str, ModelStatistics], metrics: Mapping[str, ModelMetrics]) -> None:
+        """Take in one reading of a server."""
+        pool = self._cache.pools.get(agent.key.pool)
+        if pool is None or pool.pool is None:
+            return
+        tenants = dict(self._tenants(agent))
+        view = ServerView(agent.key, pool.pool.product, pool.pool.accelerator_class, tenants)
+        at = self._clock()
+        readings = {
+            key: counters_of(statistics[name], metrics.get(name), at, self._epoch_of(agent, key))
+            for key in tenants
+            if (name := key.served_name) in statistics
+        }
+        windows = self.book.observe(view, readings)
+        self._counted[agent.key] = Counted(windows, {key: tenant.instances for key, tenant in tenants.items()})
+        for key in tenants:
+            self._note_latency(agent.key, key, metrics.get(key.served_name))
+
+    def _tenants(self, agent: ServerAgent) -> Iterator[tuple[ModelKey, Tenant]]:
+        for key, facts in agent.facts.items():
+            record = self._cache.models.get(key)
+            model = record.model if record is not None else None
+            if model is None or facts.index is not IndexState.READY or facts.loaded_revision is None:
+                continue
+            variant = _variant_of(model, facts.loaded_revision)
+            if variant is not None:
+                yield key, Tenant(variant, facts.instances)
+
+    def _epoch_of(self, agent: ServerAgent, key: ModelKey) -> str:
+        return f"{agent.pod.uid}/{agent.facts[key].loaded_revision}"
+
+    def _note_latency(self, server: ServerKey, key: ModelKey, metrics: ModelMetrics | None) -> None:
+        model = self._model(key)
+        if model is None or model.slo_latency_seconds is None:
+            return
+        latency = metrics.latency_at(model.slo_percentile) if metrics is not None else None
+        by_server = self._latency.setdefault(key, {})
+        if latency is None:
+            by_server.pop(server, None)
+        else:
+            by_server[server] = latency
+
+    def server_gone(self, server: ServerKey) -> None:
+        """A server ended, and what it counted with it."""
+        self.book.server_gone(server)
+        self._counted.pop(server, None)
+        for by_server in self._latency.values():
+            by_server.pop(server, None)
+
+    def cold_started(self, key: ModelKey, seconds: float) -> None:
+        """A model took so long from placed to ready: what is asked of it is foreseen for as long at least."""
+        self._cold_start_seconds[key] = max(seconds, 0.5 * self._cold_start_seconds.get(key, 0.0))
+
+    def planned(self, plan: Plan) -> None:
+        """A plan was taken over: what it cannot serve is urgent."""
+        self._unserved = {key: work for key, work in plan.unserved.items() if work > 0}
+        capacity: dict[ModelKey, float] = {}
+        for replica, load in plan.loads.items():
+            if load.most_per_second > 0:
+                capacity[replica.model] = capacity.get(replica.model, 0.0) + load.most_per_second
+        self._capacity = capacity
+
+    def forget(self, key: ModelKey) -> None:
+        """A model is gone."""
+        if key in self._demand or key in self._latency or key in self._cold_start_seconds:
+            self.book.forget(key)
+        for known in (self._demand, self._planned_for, self._latency, self._cold_start_seconds):
+            known.pop(key, None)
+
+    # Out
+
+    def tick(self) -> list[ModelKey]:
+        """Look, when it is time, for what is urgent, and every plan interval at all; the models whose status is to say more."""
+        now = self._now()
+        if now < self._look_at:
+            return []
+        self._look_at = now + LOOK_SECONDS
+        if self.settled and not self._was_settled:
+            self._was_settled = True
+            self.version += 1  # what stood at the start need not stand any longer
+        self._tell_seen()
+        if now >= self._plan_at:
+            self._plan_at = now + self._plan_seconds
+            return self._plan_anew()
+        return self._add_urgent()
+
+    def _plan_anew(self) -> list[ModelKey]:
+        limits = self._limits()
+        horizons = {key: max(self._plan_seconds, seconds) for key, seconds in self._cold_start_seconds.items()}
+        self._demand = self.book.demand(self._clock(), limits, horizons)
+        for finding in self.book.findings:
+            log.warning("%s", finding.message)
+        for key, demand in self._demand.items():
+            self._say(key, demand)
+        self._note_change()
+        return [key for key in self._demand if self._status_changed(key)]
+
+    def _add_urgent(self) -> list[ModelKey]:
+        urgent = self.book.urgent(self._clock(), self._limits())
+        for key, demand in urgent.items():
+            self._demand[key] = demand
+            self._say(key, demand)
+        self._note_change()
+        return list(urgent)
+
+    def _limits(self) -> dict[ModelKey, Limits]:
+        """Of the models that were ever served; what never was is asked for nothing."""
+        models = ((key, self._model(key)) for key in self.book.forecaster)
+        return {key: Limits.of(model, can_wake=False) for key, model in models if model is not None}
+
+    def _tell_seen(self) -> None:
+        for key in self._limits():
+            model = self._model(key)
+            assert model is not None
+            latencies = self._latency.get(key)
+            self.book.seen(
+                key,
+                Seen(self._unserved.get(key, 0.0), max(latencies.values()) if latencies else None, model.slo_latency_seconds),
+            )
+
+    def _note_change(self) -> None:
+        """Ask for another plan where the demand is no longer what the last one was made for."""
+        wanted = {
+            key: demand.work_per_second
+            for key, demand in self._demand.items()
+            if demand.work_per_second > 0 and self._has_points(key)
+        }
+        if any(_differs(wanted.get(key, 0.0), self._planned_for.get(key, 0.0)) for key in wanted.keys() | self._planned_for):
+            self._planned_for = wanted
+            self.version += 1
+
+    def work_per_second(self) -> dict[ModelKey, float]:
+        """What plans are made for."""
+        return dict(self._planned_for)
+
+    def corrected(self, model: Model) -> Model:
+        """The model with operating points as they were learned."""
+        return self.book.corrected(model)
+
+    def view(self, key: ModelKey) -> DemandView | None:
+        """What a model's status says of its demand; None before it was ever asked."""
+        demand, model = self._demand.get(key), self._model(key)
+        if demand is None or model is None:
+            return None
+        return DemandView(
+            unit="tokens" if any(point.counts_tokens for v in model.variants for point in v.points) else "requests",
+            observed=demand.observed,
+            forecast=demand.work_per_second,
+            capacity=self._capacity.get(key),
+            method=demand.method,
+            message=demand.reason if self._has_points(key) else NO_POINTS,
+        )
+
+    def busy_share(self, pool: str) -> float | None:
+        """The mean over a pool's servers of their busy share; None where nothing was counted."""
+        shares = [counted.busy_share for server, counted in self._counted.items() if server.pool == pool]
+        return sum(shares) / len(shares) if shares else None
+
+    def _status_changed(self, key: ModelKey) -> bool:
+        view, record = self.view(key), self._cache.models.get(key)
+        if view is None or record is None:
+            return False
+        new, old = demand_status(view), record.status.get("demand")
+        return keep(new, old) is not old
+
+    def _say(self, key: ModelKey, demand: Demand) -> None:
+        if demand.direction not in ("Steady", "Fixed"):
+            log.info("%s: %s", key, demand.reason)
+
+    def _has_points(self, key: ModelKey) -> bool:
+        """Whether any operating point says what the model can serve; without one, replicas say nothing about capacity."""
+        model = self._model(key)
+        return model is not None and any(variant.points for variant in model.variants)
+
+    def _model(self, key: ModelKey) -> Model | None:
+        record = self._cache.models.get(key)
+        return record.model if record is not None else None
+
+    def _clock(self) -> float:
+        return self._epoch_seconds + self._now()
+
+
+def counters_of(statistics: ModelStatistics, metrics: ModelMetrics | None, at_seconds: float, epoch: str) -> Counters:
+    """Triton's statistics as the book takes them: nanoseconds become seconds."""
+    return Counters(
+        at_seconds=at_seconds,
+        succeeded=statistics.success_count,
+        failed=statistics.failure_count,
+        executions=statistics.execution_count,
+        rows=statistics.inference_count,
+        queue_seconds=statistics.queue_ns / 1e9,
+        request_seconds=statistics.request_ns / 1e9,
+        batches=tuple(BatchCounters(b.batch_size, b.executions, b.compute_infer_ns / 1e9) for b in statistics.batches),
+        pending=metrics.pending if metrics is not None else None,
+        epoch=epoch,
+    )
+
+
+def _variant_of(model: Model, load_revision: str) -> Variant | None:
+    return next((variant for variant in model.variants if variant.load_revision == load_revision), None)
+
+
+def _differs(one: float, other: float) -> bool:
+    return abs(one - other) > CHANGED * max(one, other)
