@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ergon.local import binaries, certificates, namespaces, processes, triton_env
+from ergon.local import namespaces, processes
 from ergon.local.node.addresses import node_address
-from ergon.local.progress import Progress
 from ergon.local.state import ClusterRecord, Layout, LocalError, NodeSpec, choose_ports
+
+if TYPE_CHECKING:
+    from ergon.local.progress import Progress
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -68,6 +70,9 @@ def down(layout: Layout) -> bool:
 
 def _prepare(layout: Layout, models: Path | None, progress: Progress) -> ClusterRecord:
     """Everything that must lie there before the supervisor starts."""
+    # Imported here, since `exec`, which scripts and tests call often, would else take twice as long to start.
+    from ergon.local import binaries, certificates, triton_env
+
     found = binaries.provide(progress)
     environment = triton_env.provide(progress)
     for folder in (layout.logs, layout.sockets, layout.nodes):
