@@ -31,7 +31,7 @@ def _ergon_local(*arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A cluster of the session's own, taken down afterwards; one that ERGON_TEST_CLUSTER names stays up."""
+    """A cluster of this process's own, taken down afterwards; one that ERGON_TEST_CLUSTER names stays up."""
     named = os.environ.get("ERGON_TEST_CLUSTER")
     name = named or f"test-{os.getpid()}"
     models = [] if named else ["--models", str(tmp_path_factory.mktemp("models"))]

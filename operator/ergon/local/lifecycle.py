@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ergon.local import namespaces, processes
 from ergon.local.node.addresses import node_address
-from ergon.local.state import ClusterRecord, Layout, LocalError, NodeSpec, choose_ports
+from ergon.local.state import ClusterRecord, Layout, LocalError, NodeSpec, reserved_ports
 
 if TYPE_CHECKING:
     from ergon.local.progress import Progress
@@ -80,21 +80,21 @@ def _prepare(layout: Layout, models: Path | None, progress: Progress) -> Cluster
     layout.root.chmod(0o700)
     folder = models or layout.default_models
     folder.mkdir(parents=True, exist_ok=True)
-    api_port, gateway_port = choose_ports(layout.name)
     addresses = {node.name: node_address(index) for index, node in enumerate(DEFAULT_NODES)}
-    certificates.create_all(layout, api_port, addresses)
-    record = ClusterRecord(
-        name=layout.name,
-        api_port=api_port,
-        gateway_port=gateway_port,
-        models=str(folder),
-        cpus=os.cpu_count() or 1,
-        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        binaries={name: str(path) for name, path in found.items()},
-        triton_environment=str(environment),
-        nodes=DEFAULT_NODES,
-    )
-    record.save(layout.record)
+    with reserved_ports(layout.name) as (api_port, gateway_port):
+        certificates.create_all(layout, api_port, addresses)
+        record = ClusterRecord(
+            name=layout.name,
+            api_port=api_port,
+            gateway_port=gateway_port,
+            models=str(folder),
+            cpus=os.cpu_count() or 1,
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            binaries={name: str(path) for name, path in found.items()},
+            triton_environment=str(environment),
+            nodes=DEFAULT_NODES,
+        )
+        record.save(layout.record)
     return record
 
 
