@@ -20,6 +20,7 @@ def bare_world(cluster: Cluster) -> Iterator[World]:
     yield world
     for operator in world.operators:
         operator.kill()
+    world.reader.close()
 
 
 @pytest.fixture(scope="package")

@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 import yaml
 
+from tests.reader import Reader, ReadError
+
 Object = dict[str, Any]
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
@@ -72,6 +74,9 @@ class World:
     operators: "list[Operator]" = field(default_factory=list)
     ports: Iterator[int] = field(default_factory=itertools.count)
 
+    def __post_init__(self) -> None:
+        self.reader = Reader(self.cluster.kubeconfig)
+
     # Kubernetes
 
     def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -87,9 +92,11 @@ class World:
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def get(self, *arguments: str) -> Object | None:
-        """One object or list, None where it is not there."""
-        done = self.kubectl("get", *arguments, "-o", "json", check=False)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        """One object or list, as `kubectl get` would show it; None where it is not there or the API server does not say."""
+        try:
+            return self.reader.get(*arguments)
+        except ReadError:
+            return None
 
     def model(self, namespace: str, name: str) -> Object:
         """A model as it stands; empty where it is not there."""
