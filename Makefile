@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= local
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Tests start ergon some hundred times: without its byte code, half of each start would be compiling it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install lint format types contracts crds manifests tables test test-pure test-cluster demo demo-down bench lock clean
@@ -38,7 +40,9 @@ manifests: install ## Render manifests/ from the chart
 tables: install ## Write the tables that the READMEs show anew, as ergon plan prints them
 	@python scripts/consoles.py README.md examples/seed-fleet/README.md
 
-test: lint test-pure test-cluster ## Run all checks and tests, on a local cluster of their own
+test: install ## Run all checks and tests beside each other, on local clusters of their own
+	@scripts/beside cluster="$(MAKE) --no-print-directory test-cluster" \
+		lint="$(MAKE) --no-print-directory lint" pure="$(MAKE) --no-print-directory test-pure"
 
 test-pure: install ## Tests that need no cluster
 	@python -m pytest -m "not cluster"

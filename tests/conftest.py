@@ -9,7 +9,50 @@ from pathlib import Path
 
 import pytest
 
+from ergon.local.state import state_folder
+
 ERGON = Path(sys.executable).with_name("ergon")
+
+_RUN = "ERGON_TEST_RUN"
+_FIRST = (
+    "engine/test_planning.py",
+    "engine/test_refusals.py",
+    "engine/test_faults.py",
+    "engine/test_story.py",
+    "engine/test_faults_api.py",
+    "engine/test_moves.py",
+    "engine/",
+    "local/test_cluster.py",
+    "install/test_cluster.py",
+    "local/",
+)
+_LAST = ("install/test_chart.py", "install/test_rights.py", "install/test_values.py", "install/test_manifests.py")
+
+
+def _turn(item: pytest.Item) -> int:
+    """When a test's file is run: what takes minutes first, so that processes that share the files end together; what may have
+    to wait until helm is built last. Tests of the engine come together, since they share an operator and its servers."""
+    path = item.path.relative_to(Path(__file__).parent).as_posix()
+    if path in _LAST and item.get_closest_marker("cluster") is None:
+        return len(_FIRST) + 1
+    return next((turn for turn, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+
+
+def pytest_configure() -> None:
+    """Name this run, for the processes that share its tests too."""
+    os.environ.setdefault(_RUN, str(os.getpid()))
+
+
+def pytest_unconfigure() -> None:
+    """Take down what processes left that were killed because they did not end in time, as after Ctrl-C."""
+    if os.environ[_RUN] == str(os.getpid()):
+        for left in state_folder().glob(f"test-{os.getpid()}-*"):
+            _ergon_local("down", "--name", left.name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files into the order of their turns; within a file nothing changes."""
+    items.sort(key=_turn)
 
 
 @dataclass(frozen=True)
@@ -31,9 +74,9 @@ def _ergon_local(*arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A cluster of the session's own, taken down afterwards; one that ERGON_TEST_CLUSTER names stays up."""
+    """A cluster of this process's own, taken down afterwards; one that ERGON_TEST_CLUSTER names stays up."""
     named = os.environ.get("ERGON_TEST_CLUSTER")
-    name = named or f"test-{os.getpid()}"
+    name = named or f"test-{os.environ[_RUN]}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw')}"
     models = [] if named else ["--models", str(tmp_path_factory.mktemp("models"))]
     _ergon_local("up", "--name", name, *models)
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.world import Cluster, NeverHappened, Operator, World, pool, until
+from tests.engine.world import Cluster, NeverHappened, Operator, World, pool, settle, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +20,7 @@ def bare_world(cluster: Cluster) -> Iterator[World]:
     yield world
     for operator in world.operators:
         operator.kill()
+    world.reader.close()
 
 
 @pytest.fixture(scope="package")
@@ -46,24 +47,10 @@ def running(bare_world: World) -> Iterator[World]:
 @pytest.fixture
 def world(running: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """A running world with an operator alive; its log is shown where a test fails."""
-    if all(operator.process.poll() is not None for operator in running.operators):
-        running.operators.clear()
-        running.operator().leads()
-    _await_calm(running)
+    settle(running)
     yield running
     for operator in running.operators:
         request.node.add_report_section("call", operator.identity, operator.log[-6000:])
-
-
-def _await_calm(world: World) -> None:
-    """Until the models of the tests before are gone and the pool is back on its first server, where tests expect theirs."""
-
-    def calm() -> bool:
-        models = (world.get("sm", "-A") or {"items": []})["items"]
-        servers = ((world.get("ap", "cpu") or {}).get("status") or {}).get("servers", {})
-        return not models and servers == {"desired": 1, "ready": 1}
-
-    until(calm, "the world calm", 90)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """Bad input: each with a reason and a message a person can act on, and no harm to anything else."""
 
 import base64
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.engine.world import CONFIG, ECHO, Object, World, model, until, write_model
+from tests.engine.world import CONFIG, ECHO, Object, World, model, settle, until, write_model
 
 pytestmark = pytest.mark.cluster
 Make = Callable[[World, str], Object]
@@ -58,19 +59,32 @@ CASES: dict[str, tuple[Make, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_it_says_what_is_wrong_and_harms_nothing(world: World, case: str) -> None:
-    make, reason, words = CASES[case]
-    with world.namespace() as ns:
-        world.apply(make(world, ns))
-        condition = world.reason(ns, "bad", reason)
+@pytest.fixture(scope="class")
+def bad_ones(running: World) -> Iterator[dict[str, str]]:
+    """All bad models, at once, each in a namespace of its own; the namespaces by case."""
+    settle(running)
+    with contextlib.ExitStack() as spaces:
+        namespaces = {case: spaces.enter_context(running.namespace()) for case in CASES}
+        running.apply(*(make(running, namespaces[case]) for case, (make, _, _) in CASES.items()))
+        yield namespaces
+
+
+class TestOneThatIsBad:
+    """Each says so while all the others are there too, which spares waiting between them."""
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_says_what_is_wrong_and_harms_nothing(self, running: World, bad_ones: dict[str, str], case: str) -> None:
+        _, reason, words = CASES[case]
+        ns = bad_ones[case]
+        condition = running.reason(ns, "bad", reason)
         assert condition["status"] == "False"
         assert words in condition["message"], condition["message"]
-        stalled = world.condition(world.model(ns, "bad"), "Stalled")
+        stalled = running.condition(running.model(ns, "bad"), "Stalled")
         assert stalled["status"] == "True"
-        world.apply(model(ns, "good", write_model(world.cluster.models, f"{ns}-good")))
-        world.ready(ns, "good")
-        assert world.ask(ns, "good") == 42
+        running.apply(model(ns, "good", write_model(running.cluster.models, f"{ns}-good")))
+        running.ready(ns, "good")
+        assert running.ask(ns, "good") == 42
+        running.kubectl("delete", "sm", "good", "-n", ns, "--wait=false")
 
 
 def test_every_candidate_has_its_reason_in_alternatives(world: World) -> None:

@@ -20,6 +20,8 @@ def left_of(world: World, namespace: str, name: str) -> list[str]:
     """What is left of a model: in the API server, in Triton, on disk."""
     left = [] if world.get("svc", name, "-n", namespace) is None else ["Service"]
     left += world.endpoints(namespace, name)
+    if left:
+        return left  # a wait asks again and again, and the servers are costly to ask
     pods = (world.get("pods", "-n", "ergon-system", "-l", "ergon.dev/pool=cpu") or {"items": []})["items"]
     for pod in pods:
         ip = pod["status"].get("podIP")

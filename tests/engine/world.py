@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 import yaml
 
+from tests.reader import Reader, ReadError
+
 Object = dict[str, Any]
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
@@ -72,6 +74,9 @@ class World:
     operators: "list[Operator]" = field(default_factory=list)
     ports: Iterator[int] = field(default_factory=itertools.count)
 
+    def __post_init__(self) -> None:
+        self.reader = Reader(self.cluster.kubeconfig)
+
     # Kubernetes
 
     def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -87,9 +92,11 @@ class World:
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def get(self, *arguments: str) -> Object | None:
-        """One object or list, None where it is not there."""
-        done = self.kubectl("get", *arguments, "-o", "json", check=False)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        """One object or list, as `kubectl get` would show it; None where it is not there or the API server does not say."""
+        try:
+            return self.reader.get(*arguments)
+        except ReadError:
+            return None
 
     def model(self, namespace: str, name: str) -> Object:
         """A model as it stands; empty where it is not there."""
@@ -191,6 +198,20 @@ class World:
         operator = Operator(self, identity or f"op-{uuid.uuid4().hex[:6]}", arguments, 19000 + next(self.ports), kubeconfig)
         self.operators.append(operator)
         return operator
+
+
+def settle(world: World) -> None:
+    """Until an operator is alive, the models of tests before are gone, and the pool is on its first server as tests expect it."""
+    if all(operator.process.poll() is not None for operator in world.operators):
+        world.operators.clear()
+        world.operator().leads()
+
+    def calm() -> bool:
+        models = (world.get("sm", "-A") or {"items": []})["items"]
+        servers = ((world.get("ap", "cpu") or {}).get("status") or {}).get("servers", {})
+        return not models and servers == {"desired": 1, "ready": 1}
+
+    until(calm, "the world calm", 90)
 
 
 @dataclass
@@ -344,7 +365,7 @@ def pool(name: str = "cpu", **spec: Any) -> Object:
             "sharedMemory": "64Mi",
             "servers": {"min": 1, "max": 3},
             "namespaces": {},
-            "drainTimeout": "4s",
+            "drainTimeout": "2s",
             "power": {"idleWatts": 10},
             "template": {"spec": {"containers": [store], "volumes": [volume]}},
             **spec,

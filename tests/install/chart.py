@@ -50,6 +50,8 @@ VALUES: dict[str, Values] = {
             "storeImage": "registry.example.com/rclone:1.75",
             "connectionAgeSeconds": 30,
             "improveAfterSeconds": 90,
+            "planEverySeconds": 30,
+            "stabiliseSeconds": 120,
             "hintZones": True,
         },
         "gateway": {"enabled": True},

@@ -27,3 +27,4 @@ def kube(cluster: Any) -> Iterator[Kube]:
     yield found
     found.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", check=False)
     found.kubectl("delete", "namespace", namespace, "--wait=false")
+    found.reader.close()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.reader import Reader
+
 Object = dict[str, Any]
 _PATIENCE_SECONDS = 60.0
 
@@ -20,6 +22,7 @@ class Kube:
     def __init__(self, name: str, kubeconfig: Path, namespace: str) -> None:
         self.name = name
         self.namespace = namespace
+        self.reader = Reader(kubeconfig)
         self._kubectl = [
             str(Path(sys.executable).with_name("kubectl")),
             "--kubeconfig",
@@ -40,8 +43,9 @@ class Kube:
         )
 
     def get(self, kind: str, name: str) -> Object:
-        found = self.kubectl("get", kind, name, "--ignore-not-found", "--output=json")
-        return dict(json.loads(found)) if found else {}
+        """An object; empty where it is not there."""
+        space = () if kind in ("node", "namespace") else ("-n", self.namespace)
+        return self.reader.get(kind, name, *space) or {}
 
     def until(self, kind: str, name: str, fits: Callable[[Object], object], seconds: float = _PATIENCE_SECONDS) -> Object:
         """Wait for an object (empty when there is none) that fits; fails with what it was last."""

