@@ -125,6 +125,8 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--store-image=registry.example.com/rclone:1.75",
         "--connection-age=30",
         "--improve-after=90",
+        "--plan-every=30",
+        "--stabilise=120",
         "--hint-zones",
         "--allow-private-addresses",
         "--gateway=ergon-gateway/ergon",
