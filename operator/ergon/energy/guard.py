@@ -28,12 +28,28 @@ STEP_SECONDS = 120.0
 """Between two steps back, at least."""
 
 MOST_STEP_SECONDS = 3600.0
-"""Between two steps back, at most: each that had to be taken back doubles the wait, so noise cannot make the fleet swing."""
+"""Between two steps back, at most: each that had to be taken back makes the wait longer, so noise cannot make the fleet swing."""
+
+REGRETTED = 4.0
+"""So many times longer."""
 
 REGRET_SECONDS = 1200.0
 """A step back that is taken again within this was one too many."""
 
-LARGEST_STEP_BACK = 1.25
+LEAST_STEP_BACK, SMALL_STEP_BACK, LARGEST_STEP_BACK = 1.04, 1.1, 1.25
+"""A step back is so much at least, else it waits, and at most; after a small one the guard looks for ten minutes."""
+
+STEPS_AN_HOUR = 2
+"""After so many steps within an hour no small one back is made: the fleet would swing for a few watts."""
+
+LOOKED_SECONDS = 600.0
+"""After a step down, or a small one back, before the next one back: what noise there is shows by then."""
+
+FURTHER_SHARE = 0.92
+"""Of the limit, where a step down goes that follows another within 20 min: the first was too small for this noise."""
+
+PEAK_SHARE = 0.97
+"""Of the limit: peaks as high above their mean as the last hour's would come to this; more would be taken again at once."""
 
 
 class Step(StrEnum):
@@ -68,13 +84,17 @@ class WattGuard:
     def __init__(self) -> None:
         self.share = 1.0
         self._samples: deque[tuple[float, float]] = deque()
+        self._ratios: deque[float] = deque(maxlen=60)
+        self._minute_seconds, self._minute_ratio = 0.0, 1.0
+        self._steady_seconds = 0.0
         self._kept_seconds = 0.0
+        self._steps: deque[float] = deque(maxlen=16)
         self._short: tuple[float, float] = (0.0, 0.0)
         self._over = 0
         self._settle_seconds = 0.0
         self._wait_seconds = 0.0
         self._step_seconds = STEP_SECONDS
-        self._given_back_ago = float("inf")
+        self._given_back_ago = self._tightened_ago = float("inf")
         self.means = Means(0.0, 0.0, 0.0)
 
     def observe(
@@ -89,6 +109,10 @@ class WattGuard:
         self._settle_seconds = max(0.0, self._settle_seconds - seconds)
         self._wait_seconds = max(0.0, self._wait_seconds - seconds)
         self._given_back_ago += seconds
+        self._tightened_ago += seconds
+        self._steady_seconds += seconds
+        self._steps = deque((ago + seconds for ago in self._steps if ago + seconds < 3600), maxlen=16)
+        self._learn_ratio(seconds)
         self._count_short(seconds, watts, limit_watts)
         if self._over >= ACT_AFTER and self._settle_seconds == 0:
             return self._tighten(limit_watts, planned_watts, least_watts)
@@ -133,24 +157,46 @@ class WattGuard:
         self._over, self._settle_seconds = 0, SETTLE_SECONDS
         planned = PLANNED_SHARE * limit_watts
         bound = self.share if planned_watts is None else min(self.share, planned_watts / planned)
-        share = max(bound * min(1.0, planned / self._mean(ACT_AFTER * SHORT_SECONDS)), min(1.0, least_watts / planned))
-        self._wait_seconds = max(LONG_SECONDS, self._step_seconds)
+        aim = (FURTHER_SHARE if self._tightened_ago < REGRET_SECONDS else PLANNED_SHARE) * limit_watts
+        share = max(bound * min(1.0, aim / self._mean(ACT_AFTER * SHORT_SECONDS)), min(1.0, least_watts / planned))
+        self._wait_seconds = max(LOOKED_SECONDS, self._step_seconds)
         if share >= self.share:
             return Step.NONE
-        self.share = share
+        self.share, self._steady_seconds = share, 0.0
+        self._steps.append(0.0)
         if self._given_back_ago < REGRET_SECONDS:
-            self._step_seconds = min(MOST_STEP_SECONDS, 2 * self._step_seconds)
-            self._wait_seconds = max(LONG_SECONDS, self._step_seconds)
+            self._step_seconds = min(MOST_STEP_SECONDS, max(LONG_SECONDS, REGRETTED * self._step_seconds))
+            self._wait_seconds = max(LOOKED_SECONDS, self._step_seconds)
+        self._tightened_ago = 0.0
         return Step.TIGHTEN
 
     def _give_back(self, limit_watts: float) -> Step:
         """One step: so much more that power would come to 0.95 of the limit, a quarter at most."""
-        wanted = PLANNED_SHARE * limit_watts / self.means.long_watts if self.means.long_watts > 0 else LARGEST_STEP_BACK
-        self.share = min(1.0, self.share * min(LARGEST_STEP_BACK, wanted))
+        mean = max(self.means.long_watts, limit_watts / 1e3)
+        more = min(LARGEST_STEP_BACK, PLANNED_SHARE * limit_watts / mean, PEAK_SHARE * limit_watts / (mean * self._peak_ratio()))
+        if more < LEAST_STEP_BACK or (more < SMALL_STEP_BACK and len(self._steps) >= STEPS_AN_HOUR):
+            return Step.NONE
+        self.share = min(1.0, self.share * more)
         if self._given_back_ago > 2 * MOST_STEP_SECONDS:
             self._step_seconds = STEP_SECONDS
-        self._wait_seconds, self._given_back_ago = self._step_seconds, 0.0
+        self._wait_seconds = self._step_seconds if more >= SMALL_STEP_BACK else max(LOOKED_SECONDS, self._step_seconds)
+        self._given_back_ago = self._steady_seconds = 0.0
+        self._steps.append(0.0)
         return Step.GIVE_BACK
+
+    def _peak_ratio(self) -> float:
+        """How far the mean of 20 s rose above that of the minutes around it, at most in the last hour."""
+        return max([1.0, *self._ratios])
+
+    def _learn_ratio(self, seconds: float) -> None:
+        steady_seconds = min(LONG_SECONDS, self._steady_seconds - SETTLE_SECONDS)
+        self._minute_seconds += seconds
+        if steady_seconds >= LIMIT_SECONDS and self.means.long_watts > 0:
+            base = self._mean(steady_seconds)
+            self._minute_ratio = max(self._minute_ratio, self._mean(ACT_AFTER * SHORT_SECONDS) / base if base > 0 else 1.0)
+        if self._minute_seconds >= LIMIT_SECONDS:
+            self._ratios.append(self._minute_ratio)
+            self._minute_seconds, self._minute_ratio = 0.0, 1.0
 
     def _mean(self, span_seconds: float) -> float:
         joules = covered = 0.0
