@@ -15,20 +15,20 @@ from ergon.energy.forecast import Floats, Forecast
 RESERVE_SHARE = 0.02
 """Of the limit, kept for protected demand that no forecast saw."""
 
-RELEASED_SHARE = 0.15
+RELEASED_SHARE = 0.2
 """Of the window, its end, in which the reserve is used up: so those hours give way less, not more."""
 
-KEPT_TO_THE_END = 0.005
+KEPT_TO_THE_END = 0.003
 """Of the limit: what a plan's minute and a meter's lag may still use after the last cut."""
 
 DOUBT_SHARE = 0.25
 """By so much a forecast of a whole window may be too high: cutting for it would leave the limit unused. Doubt fades as the window
 goes by, since what was seen corrects what is to come."""
 
-DOUBT_GONE = 0.6
+DOUBT_GONE = 0.8
 """Of the window: from here on the corrected forecast is taken at its word."""
 
-CORRECTION_SECONDS = 3 * 3600.0
+CORRECTION_SECONDS = 2 * 3600.0
 """Of what was needed against what was foreseen, over about this long, comes the correction of the rest."""
 
 LARGEST_CORRECTION = 1.35

@@ -116,14 +116,14 @@ def infeasible_sentence(limit: LimitVerdict, protected: float, servers_alone: bo
     """What cannot be held, when it is crossed, and what to do about it."""
     unit = UNITS[limit.kind]
     over = f"limits.{limit.kind} of {figure(limit.limit)} {unit}{window if limit.kind is not LimitKind.WATTS else ''}"
-    when = f" in {span(limit.infeasible_in_seconds)}" if limit.infeasible_in_seconds else ""
+    when = f"crossed in {span(limit.infeasible_in_seconds)}" if limit.infeasible_in_seconds else "crossed now"
     if servers_alone:
         return (
             f"the servers that always run take {figure(protected)} {unit}, more than {over}: lower servers.min or raise the limit"
         )
     who = f"models of priority {shed_below} and above" if shed_below > 0 else "all models, since shedBelowPriority is 0,"
     return (
-        f"{who} and the servers that always run need {figure(protected)} {unit}, more than {over}, crossed{when}; they are "
+        f"{who} and the servers that always run need {figure(protected)} {unit}, more than {over}, {when}; they are "
         "served all the same: raise the limit, or shedBelowPriority"
     )
 
