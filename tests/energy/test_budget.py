@@ -117,8 +117,8 @@ def test_protected_demand_is_never_taken_from_and_the_excess_is_said() -> None:
     assert verdict.watt_limit.watts == pytest.approx(1300 / 0.95)
     assert (verdict.feasible, verdict.feasible_reason) == (False, BudgetReason.PROTECTED_DEMAND)
     assert verdict.feasible_message == (
-        "models of priority 100 and above and the servers that always run need 1,300 W, more than limits.watts of 1,000 W, crossed "
-        "now; they are served all the same: raise the limit, or shedBelowPriority"
+        "models of priority 100 and above and the servers that always run need 1,300 W, more than limits.watts of 1,000 W, "
+        "crossed now; they are served all the same: raise the limit, or shedBelowPriority"
     )
 
 
@@ -159,7 +159,7 @@ def test_kilowatt_hours_bind_before_they_are_gone() -> None:
     assert verdict.watt_limit is not None
     assert 300 < 0.95 * verdict.watt_limit.watts < 400
     assert verdict.within
-    assert "6.01 of 10.0 kWh in this day, 10.0 projected" in verdict.within_message
+    assert "6.01 of 10.0 kWh in this day, 10.0 projected, 5.01 allowed up to now" in verdict.within_message
 
 
 def test_grams_follow_the_intensity_of_what_was_used() -> None:
@@ -190,7 +190,7 @@ def test_a_new_window_begins_with_nothing_used() -> None:
 
 
 def test_of_several_limits_the_tightest_rules_and_is_reported() -> None:
-    of = budget(watts=1000, kilowattHours=1, window="Hour")
+    of = budget(watts=1000, kilowattHours=1.2, window="Hour")
     verdict = hold(of, 1100, 10, Needs(1100, 100))[-1]
     assert verdict.tightest.kind is LimitKind.WATTS
     assert verdict.limits[0].share > verdict.limits[1].share

@@ -210,7 +210,7 @@ class Budget:
             limit / unit,
             used=used / unit,
             projected=projected / unit,
-            allowance=max(0.0, limit - (projected - used)) / unit,
+            allowance=min(limit, limit * used / now.needed if now.needed > 0 else limit) / unit,
             provenance=Provenance.ASSUMED if assumed > used / 2 or used == 0 else Provenance.DERIVED,
             within=used <= limit,
             feasible=now.feasible,
