@@ -8,6 +8,8 @@ import random
 import resource
 import time
 
+from tests.energy.world import pool
+
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.energy.budget import Budget, Needs
 from ergon.energy.ledger import Booked, DeviceTick, Ledger, PoolTick, ReplicaTick
@@ -15,7 +17,6 @@ from ergon.energy.meters import Reading
 from ergon.energy.power import PowerCurve, ReplicaLoad, device_watts
 from ergon.energy.scope import scope_use
 from ergon.fleet.types import Fleet, ModelKey
-from tests.energy.world import pool
 
 TICK_SECONDS = 5.0
 POOLS, SERVERS, REPLICAS, MODELS, BUDGETS, TICKS = 4, 100, 1000, 400, 10, 120
