@@ -112,9 +112,10 @@ class BudgetAccepted(StrEnum):
 
 
 class BudgetWithin(StrEnum):
-    """Whether what the plan takes is within the limit."""
+    """Whether what is taken, by measure or by plan, is within the limit."""
 
     WITHIN_LIMIT = "WithinLimit"
+    GIVING_WAY = "GivingWay"
     OVER_LIMIT = "OverLimit"
 
 
@@ -123,6 +124,7 @@ class BudgetFeasible(StrEnum):
 
     FEASIBLE = "Feasible"
     SERVERS_ALONE = "ServersAlone"
+    PROTECTED_DEMAND = "ProtectedDemand"
     MODELS_SHED = "ModelsShed"
 
 
