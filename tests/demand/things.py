@@ -56,5 +56,13 @@ class Server:
         """The counters at a time."""
         batches = tuple(BatchCounters(size, count, busy) for size, (count, busy) in self.batches.items())
         return Counters(
-            at, self.requests, self.failed, self.executions, self.requests, self.queue_seconds, self.request_seconds, batches, pending
+            at,
+            self.requests,
+            self.failed,
+            self.executions,
+            self.requests,
+            self.queue_seconds,
+            self.request_seconds,
+            batches,
+            pending,
         )
