@@ -26,7 +26,7 @@ _LEAST_SPREAD = 0.02
 """Nothing measured from outside is more even than that."""
 
 _SAMPLE_SPREAD = 0.3
-"""Samples are weighed as if they were that uneven, all alike: weighed by their own spread, a quiet past would outweigh a change."""
+"""Samples are weighed as if they were that uneven, all of them: by their own spread, a quiet past would outweigh a change."""
 
 
 @dataclass(frozen=True, slots=True)
