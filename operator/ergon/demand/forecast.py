@@ -105,7 +105,7 @@ class Forecaster:
         return Forecast(
             mean=float(below.mean[row] + part * (above.mean[row] - below.mean[row])),
             p90=float(below.p90[row] + part * (above.p90[row] - below.p90[row])),
-            method=METHODS[nearer.chosen[row]],
+            method=nearer.method(row),
             score=nearer.score(row),
         )
 
@@ -130,9 +130,9 @@ class Forecaster:
         row = self._row[key]
         level = packing.unpack_past(self.history, row, state.get("past"))
         for rung in self._rungs:
-            numbers = packing.unpack_numbers(state.get(str(rung.horizon_minutes)), len(METHODS) + 2 * len(POINTS))
+            numbers = packing.unpack_numbers(state.get(str(rung.horizon_minutes)), METHODS + 2 * len(POINTS))
             if numbers is not None and level is not None:
-                rung.start_from(row, numbers[: len(METHODS)], numbers[len(METHODS) :].reshape(len(POINTS), 2), level)
+                rung.start_from(row, numbers[:METHODS], numbers[METHODS:].reshape(len(POINTS), 2), level)
 
     def _room_for(self, key: ModelKey) -> int:
         if not self._free:

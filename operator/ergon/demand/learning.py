@@ -19,8 +19,8 @@ LARGEST_STEP = 1.05
 LEAST_FACTOR, LARGEST_FACTOR = 0.25, 4.0
 """Of service time over declared; beyond, the declared point is not believed, and a person should look."""
 
-SURE = 0.5
-"""Confidence from which what is learned is used."""
+SURE = 0.7
+"""Confidence from which what is learned is used: a declared point far from the batches that are seen may reach no more."""
 
 _STILL = 0.02
 """What is learned must differ by so much before a point moves, so that learned points and plans settle."""
@@ -221,7 +221,8 @@ class Learning:
     def from_state(cls, state: Mapping[str, Any]) -> "Learning":
         """From what `to_state` gave. What cannot be read is left out, what was learned of other points not used."""
         made = cls()
-        for entry in state.get("services", ()):
+        services, interference = state.get("services"), state.get("interference")
+        for entry in services if isinstance(services, list) else ():
             try:
                 namespace, name, variant, product, signature, fit, applied = entry
                 numbers = [float(x) for x in fit]
@@ -231,7 +232,7 @@ class Learning:
             if len(numbers) == 7 and all(map(math.isfinite, numbers)) and all(0 < f < 100 for f in factors.values()):
                 key = ServiceKey(ModelKey(str(namespace), str(name)), str(variant), str(product))
                 made._kept[key] = (str(signature), numbers, factors)
-        for product, pair in dict(state.get("interference", {})).items():
+        for product, pair in interference.items() if isinstance(interference, dict) else ():
             if isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, int | float) and math.isfinite(x) for x in pair):
                 made._interference[str(product)] = (float(pair[0]), max(0.0, float(pair[1])))
         return made

