@@ -9,6 +9,7 @@ import pytest
 from ergon.engine import fleet as engine_fleet
 from ergon.engine.cache import Cache
 from ergon.engine.demand import DemandKeeper
+from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import RETRY_SECONDS, Planner
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
@@ -45,7 +46,8 @@ def made(*names: str) -> tuple[Planner, Cache, Clock]:
     for name in names:
         put(cache, echo(name), name)
     demand = DemandKeeper(cache, clock, 0.0, plan_seconds=60, stabilise_seconds=300)
-    return Planner(cache, servers, demand, Settings(), clock, lambda *_: None), cache, clock
+    energy = EnergyKeeper(cache, servers, clock, clock)
+    return Planner(cache, servers, demand, energy, Settings(), clock, lambda *_: None), cache, clock
 
 
 async def planned(planner: Planner) -> set[ModelKey]:

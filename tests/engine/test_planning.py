@@ -135,7 +135,7 @@ def test_thirty_models_are_rearranged_by_stages_and_nobody_who_asks_notices(worl
 
 
 def test_a_watt_limit_sheds_the_least_important_and_says_so(world: World) -> None:
-    spec = {"power": {"idleWatts": 100}, "maxModels": 1, "servers": {"min": 0, "max": 2}}
+    spec = {"power": {"idleWatts": 100, "offDelay": "0s"}, "maxModels": 1, "servers": {"min": 0, "max": 2}}
     budget = {"apiVersion": "ergon.dev/v1alpha1", "kind": "EnergyBudget", "metadata": {"name": "tight"}}
     scope = {"pools": {"matchLabels": {"test": "planning"}}}
     with world.namespace() as ns, pools(world, limited=spec), echoes(world, ns, "vital", priority=900):
@@ -143,18 +143,41 @@ def test_a_watt_limit_sheds_the_least_important_and_says_so(world: World) -> Non
         with echoes(world, ns, "spare", priority=10):
             world.ready(ns, "spare", SECONDS)
             try:
-                world.apply({**budget, "spec": {**scope, "limits": {"watts": 120}}})
+                shedding = {**scope, "shedBelowPriority": 100}
+                world.apply({**budget, "spec": {**shedding, "limits": {"watts": 120}}})
                 condition = world.reason(ns, "spare", "ShedByBudget", 30)
                 assert condition["status"] == "False"
                 assert world.endpoints(ns, "vital") == ["ergon-limited-0"]
-                until(lambda: feasible(world) == "ModelsShed", "the budget naming who was shed", 30)
-                world.apply({**budget, "spec": {**scope, "limits": {"watts": 1000}}})
+                until(lambda: f"no watts are left for {ns}/spare" in within(world)["message"], "who was shed, by name", 90)
+                assert (within(world)["status"], within(world)["reason"]) == ("True", "GivingWay")
+                world.apply({**budget, "spec": {**shedding, "limits": {"watts": 1000}}})
                 world.ready(ns, "spare", SECONDS)
-                until(lambda: feasible(world) == "Feasible", "the budget being held", 30)
+                until(lambda: within(world)["reason"] == "WithinLimit", "the budget being held", 30)
             finally:
                 world.kubectl("delete", "ebud", "tight", "--ignore-not-found")
 
 
-def feasible(world: World) -> str:
-    """Why a budget can be held, or not."""
-    return str(world.condition(world.get("ebud", "tight") or {}, "Feasible").get("reason"))
+def test_what_is_protected_is_served_though_it_takes_more_than_the_limit(world: World) -> None:
+    spec = {"power": {"idleWatts": 100, "offDelay": "0s"}, "servers": {"min": 0, "max": 1}}
+    budget = {"apiVersion": "ergon.dev/v1alpha1", "kind": "EnergyBudget", "metadata": {"name": "tight"}}
+    scope = {"pools": {"matchLabels": {"test": "planning"}}, "limits": {"watts": 50}}
+    with world.namespace() as ns, pools(world, limited=spec), echoes(world, ns, "vital", priority=900):
+        world.ready(ns, "vital", SECONDS)
+        try:
+            world.apply({**budget, "spec": scope})
+            found = until(lambda: feasible(world) if feasible(world).get("status") == "False" else None, "the excess said", 60)
+            assert found["reason"] == "ProtectedDemand"
+            assert "they are served all the same" in found["message"]
+            assert world.endpoints(ns, "vital") == ["ergon-limited-0"]
+        finally:
+            world.kubectl("delete", "ebud", "tight", "--ignore-not-found")
+
+
+def within(world: World) -> dict[str, str]:
+    """Whether a budget is met, and who gives way for it."""
+    return {"message": "", "reason": "", **world.condition(world.get("ebud", "tight") or {}, "WithinBudget")}
+
+
+def feasible(world: World) -> dict[str, str]:
+    """Whether what is protected fits the budget."""
+    return world.condition(world.get("ebud", "tight") or {}, "Feasible")

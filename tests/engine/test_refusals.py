@@ -177,9 +177,11 @@ def test_a_budget_says_what_of_it_is_held(world: World) -> None:
             20,
         )
 
-    world.apply(budget({"kilowattHours": 1, "window": "Day"}))
-    says("Accepted", "NotImplemented")
-    world.kubectl("delete", "ebud", "site")
+    world.apply(budget({"kilowattHours": 1, "window": "Day", "timeZone": "Mars/Base"}))
+    says("Accepted", "InvalidSpec")
+    world.apply(budget({"kilowattHours": 1000, "window": "Day", "timeZone": "Europe/Berlin"}))
+    says("Accepted", "Accepted")
+    says("WithinBudget", "WithinLimit")
     world.apply(budget({"watts": 1000000}))
     says("Accepted", "Accepted")
     says("Feasible", "Feasible")

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from ergon.api.budget import EnergyBudgetSpec
+from ergon.energy.budget import Budget, Needs
+from ergon.energy.scope import ScopeUse
+from ergon.energy.verdict import Verdict
 from ergon.fleet.types import ModelKey, WattLimit
 from ergon.planning import Effort, plan
 from ergon.reconcile.budgets import BudgetView, budget_status, scope_watts
@@ -20,33 +23,38 @@ def spec(**fields: Any) -> EnergyBudgetSpec:
     return EnergyBudgetSpec.model_validate({"limits": {"watts": 1000}, **fields})
 
 
+def verdict(watts: float, needed: float | None = None, protected: float = 0.0, **fields: Any) -> Verdict:
+    """What a budget of 1,000 W says after a minute at so many watts."""
+    budget = Budget("site", spec(**fields))
+    needs = Needs(needed_watts=needed or watts, protected_watts=protected, planned_watts=watts)
+    for second in range(7):
+        found = budget.observe(10.0, ScopeUse(10.0, watts * 10, 0.0, 0.0, watts), needs, 1.7e9 + 10 * second)
+    return found
+
+
 @pytest.mark.parametrize(
     ("view", "expected"),
     [
-        (BudgetView(None, Refusal("InvalidSpec", "no"), 10), [("Accepted", False, "InvalidSpec")]),
+        (BudgetView(None, Refusal("InvalidSpec", "no")), [("Accepted", False, "InvalidSpec")]),
+        (BudgetView(spec(), None), [("Accepted", True, "Accepted")]),
         (
-            BudgetView(spec(limits={"kilowattHours": 1, "window": "Day"}), None, 10),
-            [("Accepted", False, "NotImplemented")],
-        ),
-        (BudgetView(spec(), None, None), [("Accepted", True, "Accepted")]),
-        (
-            BudgetView(spec(), None, 900),
+            BudgetView(spec(), None, verdict(900)),
             [("Accepted", True, "Accepted"), ("WithinBudget", True, "WithinLimit"), ("Feasible", True, "Feasible")],
         ),
         (
-            BudgetView(spec(limits={"watts": 1000, "carbonGrams": 5, "window": "Day"}), None, 900),
-            [("Accepted", True, "WattsOnly"), ("WithinBudget", True, "WithinLimit"), ("Feasible", True, "Feasible")],
-        ),
-        (
-            BudgetView(spec(), None, 1100, over_watts=150),
+            BudgetView(spec(), None, verdict(1100, protected=1100), over_watts=150),
             [("Accepted", True, "Accepted"), ("WithinBudget", False, "OverLimit"), ("Feasible", False, "ServersAlone")],
         ),
         (
-            BudgetView(spec(), None, 900, shed=SHED),
-            [("Accepted", True, "Accepted"), ("WithinBudget", True, "WithinLimit"), ("Feasible", False, "ModelsShed")],
+            BudgetView(spec(), None, verdict(1100, protected=1100)),
+            [("Accepted", True, "Accepted"), ("WithinBudget", False, "OverLimit"), ("Feasible", False, "ProtectedDemand")],
         ),
         (
-            BudgetView(spec(enforcement="Observe"), None, 1100),
+            BudgetView(spec(), None, verdict(900), shed=SHED),
+            [("Accepted", True, "Accepted"), ("WithinBudget", True, "GivingWay"), ("Feasible", True, "Feasible")],
+        ),
+        (
+            BudgetView(spec(enforcement="Observe"), None, verdict(1100, enforcement="Observe")),
             [("Accepted", True, "Accepted"), ("WithinBudget", False, "OverLimit")],
         ),
     ],
@@ -56,15 +64,16 @@ def test_the_conditions_of_a_budget(view: BudgetView, expected: list[tuple[str, 
     assert [(fact.type, fact.status, fact.reason) for fact in facts] == expected
 
 
-@pytest.mark.parametrize(("watts", "said"), [(0, 0), (0.01234, 0.0123), (1234.5, 1230), (1_234_567, 1_230_000)])
+@pytest.mark.parametrize(("watts", "said"), [(0.01234, 0.0123), (1234.5, 1230), (1_234_567, 1_230_000)])
 def test_figures_have_three_digits_so_that_no_status_is_written_for_less(watts: float, said: float) -> None:
-    _, body = budget_status(BudgetView(spec(), None, watts))
-    assert body == {"projected": said, "provenance": "assumed"}
+    _, body = budget_status(BudgetView(spec(), None, verdict(watts)))
+    assert body["used"] == said
+    assert body["provenance"] == "derived"
 
 
-def test_many_that_are_shed_are_counted() -> None:
-    facts, _ = budget_status(BudgetView(spec(), None, 1, shed=tuple(ModelKey("n", f"m{i}") for i in range(8))))
-    assert facts[-1].message == "no watts are left for n/m0, n/m1, n/m2, n/m3, n/m4 and 3 more"
+def test_who_is_shed_is_named_and_many_are_counted() -> None:
+    facts, _ = budget_status(BudgetView(spec(), None, verdict(900), shed=tuple(ModelKey("n", f"m{i}") for i in range(8))))
+    assert facts[1].message.endswith("no watts are left for n/m0, n/m1, n/m2, n/m3, n/m4 and 3 more")
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -106,9 +106,7 @@ class BudgetAccepted(StrEnum):
     """Whether the budget is held."""
 
     ACCEPTED = "Accepted"
-    WATTS_ONLY = "WattsOnly"
     INVALID_SPEC = "InvalidSpec"
-    NOT_IMPLEMENTED = "NotImplemented"
 
 
 class BudgetWithin(StrEnum):
@@ -120,12 +118,11 @@ class BudgetWithin(StrEnum):
 
 
 class BudgetFeasible(StrEnum):
-    """Whether the limit can be held and every model have what it should."""
+    """Whether what is protected fits the limits."""
 
     FEASIBLE = "Feasible"
     SERVERS_ALONE = "ServersAlone"
     PROTECTED_DEMAND = "ProtectedDemand"
-    MODELS_SHED = "ModelsShed"
 
 
 class Finding(Protocol):

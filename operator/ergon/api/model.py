@@ -247,12 +247,12 @@ class DemandStatus(Spec):
 class EnergyStatus(Spec):
     """What the model takes by executing and loading. Rounded; the live figures are metrics."""
 
-    watts: Annotated[float, Field(ge=0)] = Field(default=0, description="Watts over the last five minutes.")
+    watts: Annotated[float, Field(ge=0)] = Field(default=0, description="Watts over the last hour.")
     joules_per_request: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="Joules a request over the last five minutes; absent where none was answered."
+        default=None, description="Joules a request over the last hour; absent where none was answered."
     )
     joules_per_thousand_tokens: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="For generative models: joules per 1,000 tokens of work over the last five minutes."
+        default=None, description="For generative models: joules per 1,000 tokens of work over the last hour."
     )
     provenance: Provenance = Field(default="assumed", description="Where the figures come from.")
 

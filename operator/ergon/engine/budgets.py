@@ -1,6 +1,7 @@
 """What is written to the API server for one energy budget: its status, and an event when it can no longer be held."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ergon.api.conditions import merge
@@ -11,6 +12,7 @@ from ergon.engine.queue import KeyedQueue
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import NotFound
 from ergon.kube.events import EventRecorder
+from ergon.reconcile.figures import keep_figures, same_wording
 from ergon.reconcile.status import Fact
 
 Object = dict[str, Any]
@@ -43,6 +45,8 @@ class BudgetWriter:
     def _status(self, record: BudgetRecord, facts: list[Fact], body: Object) -> Object | None:
         """The status to write; None where it stands already."""
         previous = record.status.get("conditions") or ()
+        body = keep_figures(body, record.status, tuple(body))
+        facts = [_as_it_stands(fact, previous) for fact in facts] if covers(record.status, body) else facts
         conditions = merge(previous, facts, generation=record.generation, now=self._now_text())
         status = {**body, "observedGeneration": record.generation, "conditions": conditions}
         same = covers(record.status, status) and len(previous) == len(conditions) and set(record.status) <= set(status)
@@ -74,3 +78,10 @@ class BudgetWriter:
                 }
                 level = "Normal" if now == "True" else "Warning"
                 self._events.record(subject, level, condition["reason"], condition["message"] or condition["reason"])
+
+
+def _as_it_stands(fact: Fact, conditions: Iterable[Object]) -> Fact:
+    """A fact with the message that its condition has, where they differ in figures alone."""
+    stands = next((c for c in conditions if c["type"] == fact.type and c["reason"] == fact.reason), None)
+    message = stands.get("message", "") if stands is not None else fact.message
+    return replace(fact, message=message) if same_wording(message, fact.message) else fact

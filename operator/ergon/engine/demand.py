@@ -82,11 +82,13 @@ class DemandKeeper:
 
     # In
 
-    def counted(self, agent: ServerAgent, statistics: Mapping[str, ModelStatistics], metrics: Mapping[str, ModelMetrics]) -> None:
-        """Take in one reading of a server."""
+    def counted(
+        self, agent: ServerAgent, statistics: Mapping[str, ModelStatistics], metrics: Mapping[str, ModelMetrics]
+    ) -> Mapping[ModelKey, Window]:
+        """Take in one reading of a server; what its models did since the last one."""
         pool = self._cache.pools.get(agent.key.pool)
         if pool is None or pool.pool is None:
-            return
+            return {}
         tenants = dict(self._tenants(agent))
         view = ServerView(agent.key, pool.pool.product, pool.pool.accelerator_class, tenants)
         at = self._clock()
@@ -99,6 +101,7 @@ class DemandKeeper:
         self._counted[agent.key] = Counted(windows, {key: tenant.instances for key, tenant in tenants.items()})
         for key in tenants:
             self._note_latency(agent.key, key, metrics.get(key.served_name))
+        return windows
 
     def _tenants(self, agent: ServerAgent) -> Iterator[tuple[ModelKey, Tenant]]:
         for key, facts in agent.facts.items():
@@ -227,7 +230,7 @@ class DemandKeeper:
         if demand is None or model is None:
             return None
         return DemandView(
-            unit="tokens" if any(point.counts_tokens for v in model.variants for point in v.points) else "requests",
+            unit="tokens" if model.counts_tokens else "requests",
             observed=demand.observed,
             forecast=demand.work_per_second,
             capacity=self._capacity.get(key),

@@ -3,19 +3,21 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ergon.api.budget import EnergyBudgetSpec
+from ergon.energy.budget import Needs
 from ergon.engine.cache import Cache
 from ergon.engine.demand import DemandKeeper
+from ergon.engine.energy import EnergyKeeper
+from ergon.engine.needs import held_to, needs_of, with_plan
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
-from ergon.fleet.build import build_watt_limit
 from ergon.fleet.types import Fleet, Model, ModelKey, Replica, ServerKey
 from ergon.planning import Alternative, Effort, Plan, plan
 from ergon.planning.moves import moves, next_stage
-from ergon.reconcile.budgets import BudgetView, scope_of, scope_watts, shed_in
+from ergon.reconcile.budgets import BudgetView, scope_of, shed_in
 from ergon.reconcile.observed import Refusal
 
 log = logging.getLogger("ergon.planner")
@@ -37,9 +39,11 @@ class _Made:
     changed: set[ModelKey]
     improves: bool
     improvable: bool
+    needs: Mapping[str, Needs]
     snapshot: Fleet
     version: int
     demand: int
+    budgets: int
     refused: frozenset[tuple[ModelKey, str, ServerKey]]
     seconds: float
 
@@ -52,6 +56,7 @@ class Planner:
         cache: Cache,
         servers: Servers,
         demand: DemandKeeper,
+        energy: EnergyKeeper,
         settings: Settings,
         now: Callable[[], float],
         observe: Callable[[str, float], None],
@@ -66,12 +71,13 @@ class Planner:
         self._improvable = self._rearranging = False
         self._servers = servers
         self._demand = demand
+        self._energy = energy
         self._operator_namespace = settings.operator_namespace
         self._improve_after_seconds = settings.improve_after_seconds
         self._plan: Plan | None = None
         self._found: dict[ModelKey, tuple[int, int]] | None = None
         self._snapshot: Fleet | None = None
-        self._planned_version = self._planned_demand = -1
+        self._planned_version = self._planned_demand = self._planned_budgets = -1
         self._unavailable: dict[str, frozenset[int]] = {}
         self._refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
         self._on_pool: dict[str, list[Replica]] = {}
@@ -84,6 +90,7 @@ class Planner:
         return (
             self._planned_version != self._cache.plan_version
             or self._planned_demand != self._demand.version
+            or self._planned_budgets != self._energy.version
             or self._servers.refused() != self._refused
         )
 
@@ -131,12 +138,10 @@ class Planner:
 
     def budget(self, name: str, spec: EnergyBudgetSpec | None, refusal: Refusal | None) -> BudgetView:
         """A budget beside the plan."""
-        scope = scope_of(name, spec) if spec is not None else None
-        if scope is None or self._plan is None or self._snapshot is None:
-            return BudgetView(spec, refusal, None)
-        watts = scope_watts(scope, self._snapshot, self._plan)
-        shed = shed_in(scope, self._snapshot, self._plan)
-        return BudgetView(spec, refusal, watts, self._plan.over_limit_watts.get(name, 0.0), shed)
+        if spec is None or self._plan is None or self._snapshot is None:
+            return BudgetView(spec, refusal)
+        shed = shed_in(scope_of(name, spec), self._snapshot, self._plan)
+        return BudgetView(spec, refusal, over_watts=self._plan.over_limit_watts.get(name, 0.0), shed=shed)
 
     def set_unavailable(self, pool: str, ordinals: frozenset[int]) -> None:
         """Ordinals the next plan goes round."""
@@ -157,13 +162,15 @@ class Planner:
         if not self.outdated and not (improve and (self._abandoned is None or self._abandoned.done())):
             return
         self._improving = improve = improve and not self.outdated
-        version, demand, refused = self._cache.plan_version, self._demand.version, self._servers.refused()
+        version, demand, budgets = self._cache.plan_version, self._demand.version, self._energy.version
+        refused, limits = self._servers.refused(), self._energy.limits()
+        scopes = {name: budget.spec for name, budget in self._cache.budgets.items() if budget.spec is not None}
         snapshot = self._take_snapshot(refused)
 
         async def make() -> _Made:
             began = self._now()
-            new, changed, better = await asyncio.to_thread(_make, snapshot, self._plan, improve)
-            return _Made(new, changed, improve, better, snapshot, version, demand, refused, self._now() - began)
+            new, changed, better, needs = await asyncio.to_thread(_make, snapshot, self._plan, improve, scopes, limits)
+            return _Made(new, changed, improve, better, needs, snapshot, version, demand, budgets, refused, self._now() - began)
 
         self._making = asyncio.create_task(make(), name="plan")
         self._making.add_done_callback(lambda _: self._cache.changed.set())
@@ -207,8 +214,9 @@ class Planner:
             self._improve_not_before = self._now() + IMPROVING_AT_MOST * made.seconds
         self._rearranging = made.improves and made.improvable
         self._plan, self._planned_version, self._refused, self._improvable = new, made.version, made.refused, made.improvable
-        self._planned_demand = made.demand
+        self._planned_demand, self._planned_budgets = made.demand, made.budgets
         self._demand.planned(new)
+        self._energy.planned(made.needs)
         self._observe("plan", made.seconds)
         self._snapshot = made.snapshot
         self._index(made.snapshot)
@@ -231,11 +239,6 @@ class Planner:
             for record in self._cache.models.values()
             if record.model is not None
         )
-        limits = tuple(
-            limit
-            for name, budget in self._cache.budgets.items()
-            if budget.spec is not None and (limit := build_watt_limit(name, budget.spec)) is not None
-        )
         return Fleet(
             pools,
             models,
@@ -244,7 +247,6 @@ class Planner:
             tuple(current),
             refused,
             demand=self._demand.work_per_second(),
-            watt_limits=limits,
         )
 
     def _as_found(self, model: Model, current: list[Replica]) -> Model:
@@ -298,19 +300,30 @@ class Planner:
             log.info("%s is placed on %s%s", key, where, f", before on {was}" if was else "")
 
 
-def _make(fleet: Fleet, old: Plan | None, improve: bool) -> tuple[Plan, set[ModelKey], bool]:
-    """A plan, the models whose part of it differs from the old one, and whether a better one may be found later.
+def _make(
+    fleet: Fleet,
+    old: Plan | None,
+    improve: bool,
+    budgets: Mapping[str, EnergyBudgetSpec],
+    limits: Mapping[str, float | None],
+) -> tuple[Plan, set[ModelKey], bool, Mapping[str, Needs]]:
+    """A plan, the models whose part of it differs from the old one, whether a better one may be found later, and what each
+    budget's scope asks for.
 
     Improving goes by stages: so many moves at once, each before what it replaces goes, and the next when all is quiet again.
     """
+    needs = needs_of(fleet, budgets)
+    fleet = replace(fleet, watt_limits=held_to(budgets, limits, needs))
     new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick()), not improve
     if improve:
         stage = next_stage(fleet, new, MOVES_AT_ONCE)
         improvable = stage != new.placements and moves(fleet.current, stage) != (0, 0)
         new = replace(new, placements=stage)
+    needs = {name: with_plan(need, budgets[name], name, fleet, new) for name, need in needs.items()}
     if old is None:
-        return new, set(), improvable
-    return new, {key for key in {*new.placements, *old.placements} if _part(new, key) != _part(old, key)}, improvable
+        return new, set(), improvable, needs
+    changed = {key for key in {*new.placements, *old.placements} if _part(new, key) != _part(old, key)}
+    return new, changed, improvable, needs
 
 
 def _part(plan: Plan, key: ModelKey) -> tuple[object, ...]:

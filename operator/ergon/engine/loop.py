@@ -5,12 +5,14 @@ import contextlib
 import heapq
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, ModelRecord, PoolRecord
 from ergon.engine.demand import DemandKeeper
+from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
 from ergon.engine.models import ModelWriter, Wish
 from ergon.engine.pools import PoolWriter
@@ -45,6 +47,7 @@ class Engine:
         settings: Settings,
         planner: Planner,
         demand: DemandKeeper,
+        energy: EnergyKeeper,
         servers: Servers,
         executor: Executor,
         models: ModelWriter,
@@ -56,6 +59,7 @@ class Engine:
         self._settings = settings
         self._planner = planner
         self._demand = demand
+        self._energy = energy
         self._servers = servers
         self._executor = executor
         self._models = models
@@ -88,6 +92,9 @@ class Engine:
             self._servers.follow(self._cache, self._pools.keys)
             self._due(began)
             self._cache.dirty_models.update(self._demand.tick())
+            if self._energy.tick():
+                self._cache.dirty_budgets.update(self._cache.budgets)
+                self._cache.dirty_models.update(self._energy.telling())
             await self._plan()
             self._decide_pools()
             await self._decide_models()
@@ -103,7 +110,9 @@ class Engine:
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """Until something changed or a timer is due; then a short window, so that a storm of changes becomes one pass."""
         until_pools = self._pools_checked_at + POOL_CHECK_SECONDS
-        until = min(self._timers[0][0] if self._timers else until_pools, until_pools, self._demand.next_look_at)
+        until = min(
+            self._timers[0][0] if self._timers else until_pools, until_pools, self._demand.next_look_at, self._energy.next_tick_at
+        )
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._cache.changed.wait(), max(0.0, until - loop.time()))
         ends_at = loop.time() + LONGEST_WINDOW_SECONDS
@@ -195,6 +204,7 @@ class Engine:
             route_message=self._models.route_message(key),
             planned_once=self._planner.knows(key),
             demand=self._demand.view(key),
+            energy=self._energy.model(key),
         )
 
     def _drain_policy(self) -> DrainPolicy:
@@ -236,6 +246,8 @@ class Engine:
             models_placed=len(placed),
             used_bytes=self._planner.used_bytes(record.name),
             template_refused=self._pools.template_refused.get(record.name, ""),
+            busy_share=self._demand.busy_share(record.name),
+            energy=self._energy.pool(record.name),
         )
         decision = decide_pool(view)
         for pod in pods:
@@ -286,7 +298,9 @@ class Engine:
             if record is None:
                 self._budgets.forget(name)
             else:
-                self._budgets.wish(name, *budget_status(self._planner.budget(record.name, record.spec, record.refusal)))
+                refusal = record.refusal or self._energy.refusal(name)
+                view = self._planner.budget(name, record.spec if refusal is None else None, refusal)
+                self._budgets.wish(name, *budget_status(replace(view, verdict=self._energy.verdict(name))))
 
 
 def now_text() -> str:

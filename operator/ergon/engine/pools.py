@@ -26,6 +26,7 @@ from ergon.kube.builders.common import key_secret_name
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import Conflict, Invalid, NotFound
 from ergon.kube.keys import KeyMaterial, generate, server_names
+from ergon.reconcile.figures import keep_figures
 from ergon.reconcile.pools import PodView, PoolDecision
 from ergon.reconcile.status import Fact
 
@@ -171,6 +172,7 @@ class PoolWriter:
         previous = record.status
         status = {
             **body,
+            **keep_figures(body, previous, ("busyShare", "watts", "provenance")),
             "observedGeneration": record.generation,
             "conditions": merge(previous.get("conditions") or (), facts, generation=record.generation, now=self._now_text()),
         }

@@ -13,7 +13,7 @@ from ergon.store.client import ModelStore
 from ergon.store.errors import StoreError
 from ergon.triton.client import TritonServer
 from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError
-from ergon.triton.metrics import MetricsPage, ModelMetrics, model_metrics
+from ergon.triton.metrics import MetricsPage
 from ergon.triton.observed import ModelState, ModelStatistics, RepositoryState
 
 log = logging.getLogger("ergon.server")
@@ -81,7 +81,7 @@ class Facts:
         )
 
 
-Counted = Callable[["ServerAgent", dict[str, ModelStatistics], dict[str, ModelMetrics]], None]
+Counted = Callable[["ServerAgent", dict[str, ModelStatistics], str], None]
 
 
 @dataclass
@@ -89,7 +89,7 @@ class ServerAgent:
     """Watches one pod's Triton and store. `wake` is told which models changed; `answers_changed` when the server itself did.
 
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
-    statistics and metrics. `closing`: jobs are cancelled because this process ends.
+    statistics and that page. `closing`: jobs are cancelled because this process ends.
     """
 
     pod: PodRecord
@@ -271,17 +271,17 @@ class ServerAgent:
         draining = any(facts.drain is not None for facts in self.facts.values())
         if draining or now - self._statistics_at >= STATISTICS_SECONDS:
             self._statistics_at = now
-            statistics, metrics = await asyncio.gather(self.triton.statistics(), self._read_metrics())
+            statistics, page = await asyncio.gather(self.triton.statistics(), self._read_page())
             self._take_statistics(statistics, now)
-            self.counted(self, statistics, metrics)
+            self.counted(self, statistics, page)
 
-    async def _read_metrics(self) -> dict[str, ModelMetrics]:
-        """What the metrics page says; nothing where it cannot be read, since nothing but foresight hangs on it."""
+    async def _read_page(self) -> str:
+        """The metrics page; empty where it cannot be read, since nothing but foresight and accounts hang on it."""
         try:
-            return model_metrics(await self.page.read()) if self.page is not None else {}
+            return await self.page.read() if self.page is not None else ""
         except ServerUnavailable as error:
             log.debug("server %s: %s", self.key, error)
-            return {}
+            return ""
 
     def _count_ready(self) -> int:
         return sum(facts.index is IndexState.READY for facts in self.facts.values())

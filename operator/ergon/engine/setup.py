@@ -13,6 +13,7 @@ from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, PodRecord
 from ergon.engine.demand import DemandKeeper
+from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
 from ergon.engine.jobs import Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
@@ -22,7 +23,7 @@ from ergon.engine.secrets import SourceResolver
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
-from ergon.fleet.types import ModelKey
+from ergon.fleet.types import ModelKey, ServerKey
 from ergon.kube.builders.server import GRPC_PORT, METRICS_PORT, STORE_PORT
 from ergon.kube.client import KubeClient
 from ergon.kube.events import EventRecorder
@@ -30,9 +31,11 @@ from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.observed import IndexState
 from ergon.store.client import ModelStore
 from ergon.telemetry.metrics import Metrics
+from ergon.telemetry.power_sources import read_triton_page
 from ergon.triton.client import TritonServer
 from ergon.triton.configuration import InstanceKind
-from ergon.triton.metrics import MetricsPage
+from ergon.triton.metrics import MetricsPage, model_metrics
+from ergon.triton.observed import ModelStatistics
 
 log = logging.getLogger("ergon.engine")
 
@@ -59,8 +62,11 @@ class Leader:
             plan_seconds=settings.plan_seconds,
             stabilise_seconds=settings.stabilise_seconds,
         )
-        planner = self._planner = Planner(cache, self._servers, self._demand, settings, loop.time, metrics.observe_phase)
-        self._servers.ended = self._demand.server_gone
+        self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
+        planner = self._planner = Planner(
+            cache, self._servers, self._demand, self._energy, settings, loop.time, metrics.observe_phase
+        )
+        self._servers.ended = self._server_gone
         self._servers.planned_on = planner.on_pool
         self._events = EventRecorder(client, settings.identity)
         self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
@@ -80,6 +86,7 @@ class Leader:
             settings,
             planner,
             self._demand,
+            self._energy,
             self._servers,
             executor,
             self._models,
@@ -107,6 +114,15 @@ class Leader:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._events.flush()
+
+    def _counted(self, agent: ServerAgent, statistics: dict[str, ModelStatistics], page: str) -> None:
+        """A server was read: demand and energy take in what it says."""
+        windows = self._demand.counted(agent, statistics, model_metrics(page))
+        self._energy.counted(agent, windows, read_triton_page(page))
+
+    def _server_gone(self, server: ServerKey) -> None:
+        self._demand.server_gone(server)
+        self._energy.server_gone(server)
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date."""
@@ -159,5 +175,5 @@ class Leader:
             answers_changed=self._servers.wake,
             incoming=self._incoming,
             page=MetricsPage(self._session, f"http://{host}:{METRICS_PORT}/metrics", timeout_seconds=3.0),
-            counted=self._demand.counted,
+            counted=self._counted,
         )

@@ -65,6 +65,7 @@ def build_model(key: ModelKey, uid: str, generation: int, spec: SpecializedModel
         variants=tuple(build_variant(variant) for variant in spec.variants),
         slo_latency_seconds=duration_seconds(spec.slo.latency) if spec.slo.latency is not None else None,
         slo_percentile=spec.slo.percentile,
+        input_weight=spec.work.input_weight,
         idle_after_seconds=duration_seconds(spec.autoscaling.idle_after),
     )
 
@@ -98,6 +99,8 @@ def build_pool(
         pue=spec.power.pue,
         price_per_server_hour=spec.price_per_server_hour,
         grams_per_kilowatt_hour=spec.carbon.grams_per_kilowatt_hour,
+        boot_delay_seconds=duration_seconds(spec.power.boot_delay),
+        off_delay_seconds=duration_seconds(spec.power.off_delay),
     )
 
 

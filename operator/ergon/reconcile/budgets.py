@@ -1,24 +1,22 @@
 """The truth about an energy budget, as a status: what of it is held, and what the plan takes of it."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ergon.api.budget import EnergyBudgetSpec
+from ergon.energy.verdict import BudgetReason, Verdict, figure, named
 from ergon.fleet.types import Fleet, ModelKey, WattLimit
 from ergon.planning.candidates import Reason
 from ergon.planning.plan import Plan
+from ergon.reconcile.figures import rounded
 from ergon.reconcile.observed import Refusal
 from ergon.reconcile.status import Fact
-
-SHOWN_MODELS = 5
-_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetView:
-    """A budget beside the plan. `planned_watts`: what the plan takes in its scope, None before the first plan.
+    """A budget beside the plan and the ledger. `verdict`: what was decided of it, None before anything was booked.
 
     `over_watts`: above 0.95 x the limit, which the servers that always run take alone. `shed`: models in its scope that a
     watt limit leaves without a replica they should have.
@@ -26,14 +24,14 @@ class BudgetView:
 
     spec: EnergyBudgetSpec | None
     refusal: Refusal | None
-    planned_watts: float | None
+    verdict: Verdict | None = None
     over_watts: float = 0.0
     shed: tuple[ModelKey, ...] = ()
 
 
-def scope_of(name: str, spec: EnergyBudgetSpec) -> WattLimit | None:
-    """What a budget's watts are counted over, enforced or not; None where it limits no watts."""
-    return WattLimit(name, spec.limits.watts, spec.pools, spec.namespaces) if spec.limits.watts is not None else None
+def scope_of(name: str, spec: EnergyBudgetSpec) -> WattLimit:
+    """The scope of a budget as planning counts it, without a limit."""
+    return WattLimit(name, math.inf, spec.pools, spec.namespaces)
 
 
 def scope_watts(scope: WattLimit, fleet: Fleet, plan: Plan) -> float:
@@ -62,59 +60,32 @@ def budget_status(view: BudgetView) -> tuple[list[Fact], dict[str, Any]]:
     if view.spec is None:
         message = view.refusal.message if view.refusal is not None else ""
         return [Fact("Accepted", False, "InvalidSpec", message)], {}
-    accepted = _accepted(view.spec)
-    limit = view.spec.limits.watts
-    if limit is None or view.planned_watts is None:
+    observed = view.spec.enforcement == "Observe"
+    accepted = Fact("Accepted", True, "Accepted", "observed only: nothing gives way" if observed else "")
+    if view.verdict is None:
         return [accepted], {}
-    within = view.planned_watts <= limit
-    shown = f"the plan takes {_figure(view.planned_watts)} W of {_figure(limit)} W"
-    facts = [accepted, Fact("WithinBudget", within, "WithinLimit" if within else "OverLimit", shown)]
-    if view.spec.enforcement == "Enforce":
-        facts.append(_feasible(view))
-    body = {"projected": float(_figure(view.planned_watts).replace(",", "")), "provenance": "assumed"}
-    return facts, body
+    tightest = view.verdict.tightest
+    body = {
+        "used": rounded(tightest.used),
+        "projected": rounded(tightest.projected),
+        "allowance": rounded(tightest.allowance),
+        "provenance": str(tightest.provenance),
+    }
+    return [accepted, _within(view, view.verdict), *([] if observed else [_feasible(view, view.verdict)])], body
 
 
-def _accepted(spec: EnergyBudgetSpec) -> Fact:
-    rest = [
-        name
-        for name, value in (("kilowattHours", spec.limits.kilowatt_hours), ("carbonGrams", spec.limits.carbon_grams))
-        if value is not None
-    ]
-    if spec.limits.watts is None:
-        held = f"limits.{' and limits.'.join(rest)} limit nothing yet; only limits.watts is held, by planning"
-        return Fact("Accepted", False, "NotImplemented", held)
-    if rest:
-        return Fact(
-            "Accepted", True, "WattsOnly", f"limits.watts is planned for; limits.{' and limits.'.join(rest)} are not held yet"
-        )
-    if spec.enforcement == "Observe":
-        return Fact("Accepted", True, "Accepted", "observed only: nothing gives way")
-    return Fact("Accepted", True, "Accepted", "watts are those of the profiles; plans stay below 0.95 of the limit")
+def _within(view: BudgetView, verdict: Verdict) -> Fact:
+    """Whether the limits are met, and who gives way for it."""
+    if not view.shed or not verdict.within:
+        return Fact("WithinBudget", verdict.within, str(verdict.within_reason), verdict.within_message)
+    return Fact(
+        "WithinBudget", True, BudgetReason.GIVING_WAY, f"{verdict.within_message}; no watts are left for {named(view.shed)}"
+    )
 
 
-def _feasible(view: BudgetView) -> Fact:
+def _feasible(view: BudgetView, verdict: Verdict) -> Fact:
+    """Whether what is protected fits the limits."""
     if view.over_watts > 0:
-        return Fact(
-            "Feasible",
-            False,
-            "ServersAlone",
-            f"the servers that always run take {_figure(view.over_watts)} W too much: lower servers.min or raise limits.watts",
-        )
-    if view.shed:
-        return Fact("Feasible", False, "ModelsShed", f"no watts are left for {_named(view.shed)}")
-    return Fact("Feasible", True, "Feasible")
-
-
-def _named(keys: Sequence[ModelKey]) -> str:
-    shown = ", ".join(str(key) for key in keys[:SHOWN_MODELS])
-    return shown + (f" and {len(keys) - SHOWN_MODELS} more" if len(keys) > SHOWN_MODELS else "")
-
-
-def _figure(watts: float) -> str:
-    """Three digits: a status is not rewritten for less."""
-    if watts <= 0:
-        return "0"
-    places = _DIGITS - 1 - math.floor(math.log10(watts))
-    rounded = round(watts, places)
-    return f"{rounded:,.{max(0, places)}f}"
+        text = f"the servers that always run take {figure(view.over_watts)} W too much: lower servers.min or raise limits.watts"
+        return Fact("Feasible", False, BudgetReason.SERVERS_ALONE, text)
+    return Fact("Feasible", verdict.feasible, str(verdict.feasible_reason), verdict.feasible_message)

@@ -1,7 +1,7 @@
 """Figures in statuses: rounded, and rewritten only when they have changed much, so that a quiet fleet writes nothing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,19 @@ class DemandView:
 
 @dataclass(frozen=True, slots=True)
 class EnergyView:
-    """What a model takes, over the last five minutes. None: nothing was answered in them."""
+    """What a model takes, over the last hour. None: nothing was answered in it."""
 
     watts: float
     joules_per_request: float | None
     joules_per_thousand_tokens: float | None
+    provenance: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEnergy:
+    """A pool's power now, host and PUE included, and what it rests on."""
+
+    watts: float
     provenance: str
 
 
@@ -76,11 +84,23 @@ def keep(new: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Mapping[
     return previous if all(_alike(new[name], previous[name]) for name in new.keys() - _FOLLOWS) else new
 
 
+def keep_figures(new: Mapping[str, Any], previous: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The same for some figures among others: those of the previous status while none has changed much."""
+    mine = {name: new[name] for name in names if name in new}
+    stands = {name: previous[name] for name in names if name in previous}
+    return dict(keep(mine, stands))
+
+
+def same_wording(one: str, other: str) -> bool:
+    """Whether two sentences differ in nothing but their figures."""
+    return _wording(one) == _wording(other)
+
+
 def _alike(new: Any, old: Any) -> bool:
     if isinstance(new, int | float) and isinstance(old, int | float):
         return abs(new - old) <= CHANGED_MUCH * max(abs(new), abs(old))
     if isinstance(new, str) and isinstance(old, str):
-        return _wording(new) == _wording(old)
+        return same_wording(new, old)
     return bool(new == old)
 
 

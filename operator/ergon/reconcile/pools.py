@@ -5,6 +5,7 @@ from typing import Any
 
 from ergon.api.quantities import format_bytes
 from ergon.fleet.types import Pool
+from ergon.reconcile.figures import PoolEnergy, rounded
 from ergon.reconcile.observed import Refusal
 from ergon.reconcile.status import Fact
 
@@ -38,7 +39,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """All that is decided from for one pool. `planned_servers` None: there is no plan yet."""
+    """All that is decided from for one pool. `planned_servers` None: there is no plan yet; `energy`: nothing was booked yet."""
 
     pool: Pool
     planned_servers: int | None
@@ -48,6 +49,8 @@ class PoolView:
     models_placed: int
     used_bytes: int
     template_refused: str = ""
+    busy_share: float | None = None
+    energy: PoolEnergy | None = None
 
 
 UNSCHEDULED_SECONDS = 60.0
@@ -87,7 +90,7 @@ def decide_pool(view: PoolView) -> PoolDecision:
 def pool_status(view: PoolView, decision: PoolDecision) -> tuple[list[Fact], dict[str, Any]]:
     """The pool's conditions and figures, without times."""
     ready = sum(pod.ready and not pod.deleting for pod in view.pods)
-    body = {
+    body: dict[str, Any] = {
         "servers": {"desired": decision.servers, "ready": ready},
         "models": view.models_placed,
         "memory": {
@@ -95,6 +98,10 @@ def pool_status(view: PoolView, decision: PoolDecision) -> tuple[list[Fact], dic
             "used": format_bytes(view.used_bytes).replace(" ", ""),
         },
     }
+    if view.busy_share is not None:
+        body["busyShare"] = rounded(view.busy_share)
+    if view.energy is not None:
+        body |= {"watts": rounded(view.energy.watts), "provenance": view.energy.provenance}
     return [_accepted(view), _ready(view, decision, ready)], body
 
 

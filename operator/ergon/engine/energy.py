@@ -1,0 +1,373 @@
+"""From what servers did and meters told to joules by account, and to what each budget leaves: ledger and budgets, fed."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ergon.api.budget import EnergyBudgetSpec
+from ergon.demand.counters import Window
+from ergon.demand.learning import points_for
+from ergon.demand.work import counts_tokens, token_work
+from ergon.energy.budget import Budget, Needs
+from ergon.energy.guard import PLANNED_SHARE
+from ergon.energy.ledger import Booked, DeviceTick, Ledger, ModelFigures, PoolTick, ReplicaTick
+from ergon.energy.meters import NOTHING, Reading
+from ergon.energy.on import OnTracker
+from ergon.energy.power import PowerCurve, ReplicaLoad, device_watts, nameplate_watts, power_curve
+from ergon.energy.scope import scope_use
+from ergon.energy.verdict import Verdict
+from ergon.engine.cache import Cache, PoolRecord
+from ergon.engine.server import ServerAgent
+from ergon.engine.servers import Servers
+from ergon.fleet.types import Fleet, ModelKey, Pool, ServerKey, Variant
+from ergon.reconcile.figures import EnergyView, PoolEnergy, energy_status, keep
+from ergon.reconcile.observed import ColdStart, JobKind, JobPhase, Refusal
+
+log = logging.getLogger("ergon.energy")
+
+TICK_SECONDS = 10.0
+"""Between two bookings: the guard's short mean."""
+POOL_READING = "all"
+"""The accelerator's name where one query covers a whole pool."""
+LIMIT_CHANGED = 0.02
+"""Of a budget's watts: a limit that moves by less is no ground for another plan."""
+
+
+@dataclass(slots=True)
+class _Done:
+    """What a replica did since the last booking, and how it last executed."""
+
+    variant: Variant | None = None
+    busy_seconds: float = 0.0
+    spread_seconds: float = 0.0
+    requests: float = 0.0
+    work: float = 0.0
+    batch: float = 1.0
+    loading_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Server:
+    """What a server did since the last booking. `read`: whether its statistics were seen in that time."""
+
+    done: dict[ModelKey, _Done] = field(default_factory=dict)
+    read: bool = False
+    reading: Reading = NOTHING
+
+
+class EnergyKeeper:
+    """Holds the ledger and every budget. `now` is the event loop's clock, `wall_seconds` the time since the epoch.
+
+    `version` grows when what a budget leaves has changed enough to plan anew.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        servers: Servers,
+        now: Callable[[], float],
+        wall_seconds: Callable[[], float],
+        ledger: Ledger | None = None,
+        budgets: Mapping[str, Budget] | None = None,
+    ) -> None:
+        self.version = 0
+        self.ledger = ledger or Ledger()
+        self.pool_readings: dict[str, Reading] = {}
+        self.intensity: dict[str, float] = {}
+        self._cache, self._agents = cache, servers
+        self._now, self._wall_seconds = now, wall_seconds
+        self._servers: dict[ServerKey, _Server] = {}
+        self._on: dict[str, OnTracker] = {}
+        self._curves: dict[tuple[str, str | None, int], PowerCurve] = {}
+        self._booked: dict[str, Booked] = {}
+        self._figures: dict[ModelKey, ModelFigures] = {}
+        self._budgets: dict[str, Budget] = dict(budgets or {})
+        self._generations: dict[str, int] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._limits: dict[str, float | None] = {}
+        self._refused: dict[str, Refusal] = {}
+        self._needs: Mapping[str, Needs] = {}
+        self._told: set[str] = set()
+        self._ticked_at = now()
+        self._sampled: dict[tuple[ServerKey, ModelKey], float] = {}
+        self._last_start: dict[tuple[ServerKey, ModelKey], ColdStart] = {}
+
+    @property
+    def next_tick_at(self) -> float:
+        """When `tick` has something to do again, by the loop's clock."""
+        return self._ticked_at + TICK_SECONDS
+
+    # In
+
+    def counted(self, agent: ServerAgent, windows: Mapping[ModelKey, Window], reading: Reading) -> None:
+        """A server was read: what its models did since the last time, and what its own meters say."""
+        pool = self._pool(agent.key.pool)
+        if pool is None:
+            return
+        server = self._servers.setdefault(agent.key, _Server())
+        server.read, server.reading = True, reading
+        for key, window in windows.items():
+            facts, done = agent.facts.get(key), server.done.setdefault(key, _Done())
+            variant = self._variant(key, facts.loaded_revision if facts is not None else None)
+            instances = facts.instances if facts is not None else 1
+            done.variant = variant or done.variant
+            # Of the server's time: instances that execute at once keep it busy once.
+            done.busy_seconds += window.busy_share(instances) * window.spread_seconds
+            done.spread_seconds += window.spread_seconds
+            done.requests += window.completed
+            done.work += _work(window, variant, pool, instances)
+            done.batch = window.achieved_batch or done.batch
+
+    def planned(self, needs: Mapping[str, Needs]) -> None:
+        """A plan was taken over: what each budget's scope asks for."""
+        self._needs = needs
+
+    def server_gone(self, server: ServerKey) -> None:
+        """A server ended."""
+        self._servers.pop(server, None)
+        for known in (self._sampled, self._last_start):
+            for place in [place for place in known if place[0] == server]:
+                del known[place]
+
+    # Out
+
+    def tick(self) -> bool:
+        """Book what happened since the last time, when it is time; whether anything was booked."""
+        now = self._now()
+        if now < self.next_tick_at:
+            return False
+        seconds, self._ticked_at = now - self._ticked_at, now
+        self._sample_loads(seconds)
+        pools = [record for record in self._cache.pools.values() if record.pool is not None]
+        booked = self.ledger.record([self._pool_tick(record, seconds, now) for record in pools])
+        booked += self.ledger.forget(self._cache.models.keys(), {record.name for record in pools})
+        self._booked = {one.pool: one for one in booked}
+        self._figures = self.ledger.figures()
+        for one in booked:
+            for finding in one.findings:
+                self._tell_once(f"power of {finding.device}: {finding.message}")
+        self._judge(seconds, booked)
+        return True
+
+    def pool(self, name: str) -> PoolEnergy | None:
+        """A pool's power; None before anything was booked."""
+        booked, accounts = self._booked.get(name), self.ledger.pools.get(name)
+        if booked is None or accounts is None:
+            return None
+        assumed = booked.assumed_joules > 0.5 * booked.joules
+        return PoolEnergy(booked.watts, "assumed" if assumed else "measured")
+
+    def model(self, key: ModelKey) -> EnergyView | None:
+        """A model's energy for its status; None before it took any."""
+        figures, record = self._figures.get(key), self._cache.models.get(key)
+        if figures is None or figures.joules <= 0 or record is None or record.model is None:
+            return None
+        tokens = figures.joules_per_thousand_work if record.model.counts_tokens else None
+        return EnergyView(figures.watts, figures.joules_per_request, tokens, str(figures.provenance))
+
+    def telling(self) -> list[ModelKey]:
+        """Models whose status says something else of their energy than what was booked since."""
+        found = []
+        for key in self._figures:
+            view, record = self.model(key), self._cache.models.get(key)
+            if view is not None and record is not None:
+                new, old = energy_status(view), record.status.get("energy")
+                found += [key] if keep(new, old) is not old else []
+        return found
+
+    def verdict(self, name: str) -> Verdict | None:
+        """What was last decided of a budget."""
+        return self._verdicts.get(name)
+
+    def refusal(self, name: str) -> Refusal | None:
+        """Why a budget cannot be held as it is."""
+        return self._refused.get(name)
+
+    def limits(self) -> dict[str, float | None]:
+        """Watts that each budget, judged as it is now, leaves its scope; None: nothing binds."""
+        judged = self._cache.budgets.items()
+        return {
+            name: self._limits[name]
+            for name, record in judged
+            if name in self._limits and self._generations.get(name) == record.generation
+        }
+
+    def budget(self, name: str) -> Budget | None:
+        """A budget's memory."""
+        return self._budgets.get(name)
+
+    # Booking
+
+    def _pool_tick(self, record: PoolRecord, seconds: float, now: float) -> PoolTick:
+        pool = record.pool
+        assert pool is not None
+        pods = [key for key in self._cache.pods if key.pool == pool.name]
+        tracker = self._on.setdefault(pool.name, OnTracker(pool.off_delay_seconds))
+        tracker.off_delay_seconds = pool.off_delay_seconds
+        on = tracker.observe(pool, len(pods), now)
+        running = sorted(key for key in pods if self._agents.agent(key) is not None)
+        source = record.spec.power.source if record.spec is not None else "Profile"
+        devices = [self._device(pool, key, seconds, source) for key in running]
+        if source == "Prometheus":
+            devices = [self._as_one(pool, devices)] if devices else []
+        return PoolTick(
+            pool.name,
+            seconds,
+            tuple(devices),
+            host_watts=pool.host_watts * on.nodes,
+            standing_watts=pool.idle_watts * max(0, on.servers - len(running)),
+            pue=pool.pue,
+        )
+
+    def _device(self, pool: Pool, key: ServerKey, seconds: float, source: str) -> DeviceTick:
+        server = self._servers.get(key) or _Server()
+        self._servers[key] = _Server(reading=server.reading)
+        replicas, loads, variants = [], [], []
+        for model, done in server.done.items():
+            curve = self._curve(done.variant, pool)
+            share = min(1.0, done.busy_seconds / max(seconds, done.spread_seconds))
+            loads.append(ReplicaLoad(share, done.batch, curve))
+            variants += [done.variant] if done.variant is not None else []
+            replicas.append(
+                ReplicaTick(
+                    model,
+                    busy_seconds=done.busy_seconds,
+                    executing_watts=curve.executing_watts(done.batch),
+                    requests=done.requests,
+                    work=done.work,
+                    loading_seconds=done.loading_seconds,
+                    load_watts=pool.busy_watts if pool.busy_watts is not None else pool.idle_watts,
+                )
+            )
+        expected = device_watts(pool.idle_watts, loads)
+        loading = sum(replica.loading_seconds for replica in replicas)
+        if loading > 0:  # a load draws like work, for the time it takes
+            most = max(replica.load_watts for replica in replicas)
+            expected = max(expected, pool.idle_watts + min(1.0, loading / seconds) * (most - pool.idle_watts))
+        return DeviceTick(
+            str(key),
+            pool.idle_watts,
+            expected,
+            tuple(replicas) if server.read else None,
+            reading=server.reading if source == "Triton" else None,
+            nameplate_watts=nameplate_watts(pool, variants),
+        )
+
+    def _as_one(self, pool: Pool, devices: list[DeviceTick]) -> DeviceTick:
+        """All servers of a pool behind one query, as one device."""
+        nameplates = [device.nameplate_watts for device in devices]
+        known = [most for most in nameplates if most is not None]
+        read = [device.replicas for device in devices if device.replicas is not None]
+        return DeviceTick(
+            pool.name,
+            sum(device.idle_watts for device in devices),
+            sum(device.expected_watts for device in devices),
+            tuple(replica for replicas in read for replica in replicas) if read else None,
+            reading=self.pool_readings.get(pool.name, NOTHING),
+            nameplate_watts=sum(known) if len(known) == len(nameplates) else None,
+        )
+
+    def _sample_loads(self, seconds: float) -> None:
+        """Seconds that models were loading: by sampling while they do, and what that missed of a load once it ended."""
+        for agent in self._agents.all():
+            done = self._servers.setdefault(agent.key, _Server()).done
+            for key, facts in agent.facts.items():
+                place, job = (agent.key, key), facts.job
+                if job is not None and job.kind is JobKind.BRING_UP and job.phase is JobPhase.LOADING:
+                    self._sampled[place] = self._sampled.get(place, 0.0) + seconds
+                    done.setdefault(key, _Done()).loading_seconds += seconds
+                    continue
+                sampled = self._sampled.pop(place, 0.0)
+                if facts.cold_start is not None and facts.cold_start is not self._last_start.get(place):
+                    self._last_start[place] = facts.cold_start
+                    done.setdefault(key, _Done()).loading_seconds += max(0.0, facts.cold_start.load_seconds - sampled)
+
+    # Budgets
+
+    def _judge(self, seconds: float, booked: list[Booked]) -> None:
+        fleet = self._fleet()
+        for name in [name for name in self._budgets if name not in self._cache.budgets]:
+            del self._budgets[name]
+            for known in (self._verdicts, self._limits, self._refused, self._generations):
+                known.pop(name, None)
+            self.version += 1
+        for name, record in self._cache.budgets.items():
+            needs = self._needs.get(name)
+            if record.spec is None or needs is None:
+                continue
+            budget = self._current(name, record.spec, record.generation)
+            if budget is None:
+                continue
+            use = scope_use(record.spec.pools, record.spec.namespaces, booked, fleet, self.intensity)
+            verdict = budget.observe(seconds, use, needs, self._wall_seconds())
+            self._take(name, verdict)
+
+    def _current(self, name: str, spec: EnergyBudgetSpec, generation: int) -> Budget | None:
+        """The budget as it is now; None where its time zone is none."""
+        budget = self._budgets.get(name)
+        try:
+            if budget is None:
+                budget = self._budgets[name] = Budget(name, spec)
+            elif self._generations.get(name) != generation:
+                budget.update(spec)
+        except ValueError as error:
+            self._refused[name] = Refusal("InvalidSpec", f"spec.limits.timeZone: {error}")
+            return None
+        self._refused.pop(name, None)
+        self._generations[name] = generation
+        return budget
+
+    def _take(self, name: str, verdict: Verdict) -> None:
+        self._verdicts[name] = verdict
+        for event in verdict.events:
+            log.log(logging.WARNING if event.warning else logging.INFO, "budget %s: %s: %s", name, event.reason, event.message)
+        new = verdict.watt_limit.watts if verdict.watt_limit is not None else None
+        old = self._limits.get(name)
+        if name not in self._limits or (new is None) != (old is None) or _moved(old, new):
+            self._limits[name] = new
+            self.version += 1
+
+    def _fleet(self) -> Fleet:
+        pools = tuple(record.pool for record in self._cache.pools.values() if record.pool is not None)
+        return Fleet(pools, (), dict(self._cache.namespaces), "")
+
+    # What is known
+
+    def _pool(self, name: str) -> Pool | None:
+        record = self._cache.pools.get(name)
+        return record.pool if record is not None else None
+
+    def _variant(self, key: ModelKey, load_revision: str | None) -> Variant | None:
+        record = self._cache.models.get(key)
+        variants = record.model.variants if record is not None and record.model is not None else ()
+        return next((variant for variant in variants if variant.load_revision == load_revision), None)
+
+    def _curve(self, variant: Variant | None, pool: Pool) -> PowerCurve:
+        place = (pool.name, variant.load_revision if variant is not None else None, pool.generation)
+        if place not in self._curves:
+            if len(self._curves) > 10_000:
+                self._curves.clear()
+            self._curves[place] = power_curve(variant, pool)
+        return self._curves[place]
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            if len(self._told) > 1000:
+                self._told.clear()
+            self._told.add(text)
+            log.warning("%s", text)
+
+
+def effective_watts(limit_watts: float | None, protected_watts: float) -> float | None:
+    """What planning holds a scope to: never less than what protected demand takes of a plan's share."""
+    return None if limit_watts is None else max(limit_watts, protected_watts / PLANNED_SHARE)
+
+
+def _work(window: Window, variant: Variant | None, pool: Pool, instances: int) -> float:
+    """Requests, or for generative models weighted tokens."""
+    points = points_for(variant.points, pool.product, pool.accelerator_class) if variant is not None else ()
+    return token_work(window, points, instances) if counts_tokens(points) else float(window.completed)
+
+
+def _moved(old: float | None, new: float | None) -> bool:
+    return old is not None and new is not None and abs(new - old) > LIMIT_CHANGED * max(old, new)
