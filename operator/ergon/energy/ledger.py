@@ -49,8 +49,8 @@ class DeviceTick:
     """A metered device in an interval: the accelerators of one server, or those of all servers of a pool behind one query.
 
     `expected_watts`: by profile, with what runs there (`power.device_watts`). `reading`: None where the pool's source is its
-    profile; empty where the source did not answer. `replicas`: None where no statistics were read. A device that is there and
-    does not answer is still listed.
+    profile; empty where the source did not answer. `replicas`: None where no statistics were read. `covers_gap`: their busy
+    seconds reach back over a restart of ours, to the last state. A device that is there and does not answer is still listed.
     """
 
     device: str
@@ -61,6 +61,7 @@ class DeviceTick:
     nameplate_watts: float | None = None
     wraps_at_joules: float | None = None
     accelerators: int = 1
+    covers_gap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +286,7 @@ class Ledger:
         device.idle_watts = spec.idle_watts
         device.open_seconds += seconds
         device.idle_joules += spec.idle_watts * seconds
-        device.unseen_seconds += seconds if spec.replicas is None else gap
+        device.unseen_seconds += seconds if spec.replicas is None else 0.0 if spec.covers_gap else gap
         for replica in spec.replicas or ():
             claim = max(0.0, replica.busy_seconds) * max(0.0, replica.executing_watts - spec.idle_watts)
             device.claims[replica.model] = device.claims.get(replica.model, 0.0) + claim
