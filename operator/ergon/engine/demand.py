@@ -19,6 +19,8 @@ log = logging.getLogger("ergon.demand")
 
 LOOK_SECONDS = 5.0
 """Between two looks for what is urgent: more is planned for within two of them."""
+SHOWN_SECONDS = 60.0
+"""Over which a status says what was asked."""
 CHANGED = 0.02
 """Of a model's demand: what changes by less is no ground for another plan."""
 NO_POINTS = "without operating points it has its least replicas; ergon profile measures what one of them serves"
@@ -51,9 +53,9 @@ class DemandKeeper:
         *,
         plan_seconds: float,
         stabilise_seconds: float,
-        state: Mapping[str, Any] | None = None,
     ) -> None:
-        self.book = Book.from_state(state, stabilise_seconds) if state else Book(stabilise_seconds)
+        self.book = Book(stabilise_seconds)
+        self._stabilise_seconds = stabilise_seconds
         self.version = 0
         self._cache = cache
         self._now = now
@@ -74,6 +76,14 @@ class DemandKeeper:
     def next_look_at(self) -> float:
         """When `tick` has something to do again, by the loop's clock."""
         return self._look_at
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what an operator before this one learned."""
+        self.book = Book.from_state(state, self._stabilise_seconds)
+
+    def to_state(self) -> dict[str, Any]:
+        """What another process needs to go on."""
+        return self.book.to_state()
 
     @property
     def settled(self) -> bool:
@@ -231,12 +241,16 @@ class DemandKeeper:
             return None
         return DemandView(
             unit="tokens" if model.counts_tokens else "requests",
-            observed=demand.observed,
+            observed=self.book.forecaster.observed(key, self._clock(), SHOWN_SECONDS),
             forecast=demand.work_per_second,
             capacity=self._capacity.get(key),
             method=demand.method,
             message=demand.reason if self._has_points(key) else NO_POINTS,
         )
+
+    def asked(self) -> dict[ModelKey, tuple[float, float]]:
+        """Work per second that was seen of late, and that is planned for, by model."""
+        return {key: (demand.observed, demand.work_per_second) for key, demand in self._demand.items()}
 
     def busy_share(self, pool: str) -> float | None:
         """The mean over a pool's servers of their busy share; None where nothing was counted."""

@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.demand.counters import Window
 from ergon.demand.learning import points_for
 from ergon.demand.work import counts_tokens, token_work
-from ergon.energy.budget import Budget, Needs
+from ergon.energy.budget import Budget, BudgetState, Needs
 from ergon.energy.guard import PLANNED_SHARE
-from ergon.energy.ledger import Booked, DeviceTick, Ledger, ModelFigures, PoolTick, ReplicaTick
+from ergon.energy.ledger import POOL_ACCOUNTS, Booked, DeviceTick, Ledger, ModelFigures, PoolTick, ReplicaTick
+from ergon.energy.ledger_state import LedgerState
 from ergon.energy.meters import NOTHING, Reading
 from ergon.energy.on import OnTracker
 from ergon.energy.power import PowerCurve, ReplicaLoad, device_watts, nameplate_watts, power_curve
@@ -22,6 +24,7 @@ from ergon.engine.servers import Servers
 from ergon.fleet.types import Fleet, ModelKey, Pool, ServerKey, Variant
 from ergon.reconcile.figures import EnergyView, PoolEnergy, energy_status, keep
 from ergon.reconcile.observed import ColdStart, JobKind, JobPhase, Refusal
+from ergon.telemetry.figures import PoolFigures
 
 log = logging.getLogger("ergon.energy")
 
@@ -67,11 +70,9 @@ class EnergyKeeper:
         servers: Servers,
         now: Callable[[], float],
         wall_seconds: Callable[[], float],
-        ledger: Ledger | None = None,
-        budgets: Mapping[str, Budget] | None = None,
     ) -> None:
         self.version = 0
-        self.ledger = ledger or Ledger()
+        self.ledger = Ledger()
         self.pool_readings: dict[str, Reading] = {}
         self.intensity: dict[str, float] = {}
         self._cache, self._agents = cache, servers
@@ -81,7 +82,8 @@ class EnergyKeeper:
         self._curves: dict[tuple[str, str | None, int], PowerCurve] = {}
         self._booked: dict[str, Booked] = {}
         self._figures: dict[ModelKey, ModelFigures] = {}
-        self._budgets: dict[str, Budget] = dict(budgets or {})
+        self._budgets: dict[str, Budget] = {}
+        self._restored: dict[str, BudgetState] = {}
         self._generations: dict[str, int] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._limits: dict[str, float | None] = {}
@@ -96,6 +98,20 @@ class EnergyKeeper:
     def next_tick_at(self) -> float:
         """When `tick` has something to do again, by the loop's clock."""
         return self._ticked_at + TICK_SECONDS
+
+    def restore(self, ledger: LedgerState | None, budgets: Mapping[str, BudgetState]) -> None:
+        """Go on from what an operator before this one booked."""
+        if ledger is not None:
+            self.ledger = Ledger.from_state(ledger, self._wall_seconds())
+        self._restored = dict(budgets)
+
+    def to_state(self, wall_seconds: float) -> dict[str, Any]:
+        """What another process needs to go on."""
+        budgets = {
+            name: budget.to_state().model_dump(mode="json", exclude_defaults=True) for name, budget in self._budgets.items()
+        }
+        ledger = self.ledger.to_state(wall_seconds).model_dump(mode="json", exclude_defaults=True)
+        return {"ledger": ledger, "budgets": budgets}
 
     # In
 
@@ -154,8 +170,10 @@ class EnergyKeeper:
         booked, accounts = self._booked.get(name), self.ledger.pools.get(name)
         if booked is None or accounts is None:
             return None
-        assumed = booked.assumed_joules > 0.5 * booked.joules
-        return PoolEnergy(booked.watts, "assumed" if assumed else "measured")
+        record = self._cache.pools.get(name)
+        metered = record is not None and record.spec is not None and record.spec.power.source != "Profile"
+        measured = metered and booked.joules > 0 and booked.assumed_joules <= 0.5 * booked.joules
+        return PoolEnergy(booked.watts, "measured" if measured else "assumed")
 
     def model(self, key: ModelKey) -> EnergyView | None:
         """A model's energy for its status; None before it took any."""
@@ -164,6 +182,20 @@ class EnergyKeeper:
             return None
         tokens = figures.joules_per_thousand_work if record.model.counts_tokens else None
         return EnergyView(figures.watts, figures.joules_per_request, tokens, str(figures.provenance))
+
+    def pool_figures(self) -> dict[str, PoolFigures]:
+        """Every pool's watts and accounts."""
+        return {
+            name: PoolFigures(
+                self._booked[name].watts if name in self._booked else 0.0,
+                {account: getattr(accounts, account).joules for account in POOL_ACCOUNTS if account != "device"},
+            )
+            for name, accounts in self.ledger.pools.items()
+        }
+
+    def model_figures(self) -> dict[ModelKey, tuple[float, float]]:
+        """Watts of the last hour and joules, by model."""
+        return {key: (figures.watts, figures.joules) for key, figures in self._figures.items()}
 
     def telling(self) -> list[ModelKey]:
         """Models whose status says something else of their energy than what was booked since."""
@@ -191,10 +223,6 @@ class EnergyKeeper:
             for name, record in judged
             if name in self._limits and self._generations.get(name) == record.generation
         }
-
-    def budget(self, name: str) -> Budget | None:
-        """A budget's memory."""
-        return self._budgets.get(name)
 
     # Booking
 
@@ -307,7 +335,7 @@ class EnergyKeeper:
         budget = self._budgets.get(name)
         try:
             if budget is None:
-                budget = self._budgets[name] = Budget(name, spec)
+                budget = self._budgets[name] = Budget(name, spec, self._restored.pop(name, None))
             elif self._generations.get(name) != generation:
                 budget.update(spec)
         except ValueError as error:

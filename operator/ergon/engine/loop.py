@@ -25,6 +25,7 @@ from ergon.reconcile.decide import DrainPolicy, decide
 from ergon.reconcile.observed import ModelView, ServerView
 from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status, refused_pool
 from ergon.reconcile.status import model_status
+from ergon.telemetry.figures import BudgetFigures
 
 log = logging.getLogger("ergon.engine")
 
@@ -290,6 +291,19 @@ class Engine:
         return bool(name and self._cache.nodes) and (node is None or not node.ready)
 
     # Budgets
+
+    def budget_figures(self) -> dict[str, BudgetFigures]:
+        """Every budget that was judged, for metrics."""
+        found = {}
+        for name, record in self._cache.budgets.items():
+            verdict = self._energy.verdict(name)
+            if verdict is not None and record.spec is not None:
+                shed = len(self._planner.budget(name, record.spec, None).shed)
+                tightest = verdict.tightest
+                found[name] = BudgetFigures(
+                    tightest.limit, tightest.used, tightest.projected, verdict.within, verdict.feasible, shed
+                )
+        return found
 
     def _decide_budgets(self) -> None:
         dirty, self._cache.dirty_budgets = self._cache.dirty_budgets, set()

@@ -12,10 +12,11 @@ from ergon.api.quantities import quantity_bytes
 from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, PodRecord
+from ergon.engine.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
-from ergon.engine.jobs import Effects, incoming_id
+from ergon.engine.jobs import CALL_SECONDS, Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
 from ergon.engine.models import ModelWriter, model_reference
 from ergon.engine.pools import PoolWriter
@@ -30,6 +31,7 @@ from ergon.kube.events import EventRecorder
 from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.observed import IndexState
 from ergon.store.client import ModelStore
+from ergon.telemetry.figures import FleetFigures, ModelFigures
 from ergon.telemetry.metrics import Metrics
 from ergon.telemetry.power_sources import read_triton_page
 from ergon.triton.client import TritonServer
@@ -63,6 +65,8 @@ class Leader:
             stabilise_seconds=settings.stabilise_seconds,
         )
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
+        self._may_act = may_act
+        self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy, time.time)
         planner = self._planner = Planner(
             cache, self._servers, self._demand, self._energy, settings, loop.time, metrics.observe_phase
         )
@@ -97,14 +101,31 @@ class Leader:
 
     async def run(self) -> None:
         """Lead until cancelled."""
-        telling = asyncio.create_task(self._events.run(), name="events")
+        self._metrics.fleet.provide = self._fleet_figures
+        await self._checkpoint.restore()
+        beside = [
+            asyncio.create_task(self._events.run(), name="events"),
+            asyncio.create_task(self._keep(), name="checkpoint"),
+        ]
         try:
             await self._engine.run()
         finally:
-            telling.cancel()
+            for task in beside:
+                task.cancel()
+
+    async def _keep(self) -> None:
+        """Write the checkpoint now and then, while this process leads."""
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            if self._may_act(CALL_SECONDS):
+                await self._checkpoint.save()
 
     async def close(self) -> None:
         """Stop writing; what is loaded stays loaded."""
+        if self._may_act(CALL_SECONDS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._checkpoint.save()
         await self._planner.close()
         await self._models.queue.close()
         await self._pools.queue.close()
@@ -135,6 +156,15 @@ class Leader:
         self._metrics.models.labels("known").set(len(self._cache.models))
         loaded = {key for agent in agents for key, facts in agent.facts.items() if facts.index is IndexState.READY}
         self._metrics.models.labels("loaded").set(len(loaded))
+
+    def _fleet_figures(self) -> FleetFigures:
+        """What pools, models and budgets are asked for and take, for a scrape."""
+        asked, energy, nothing = self._demand.asked(), self._energy.model_figures(), (0.0, 0.0)
+        models = {
+            (key.namespace, key.name): ModelFigures(*asked.get(key, nothing), *energy.get(key, nothing))
+            for key in asked.keys() | energy
+        }
+        return FleetFigures(self._energy.pool_figures(), models, self._engine.budget_figures())
 
     def _look_again(self, key: ModelKey, at_seconds: float) -> None:
         self._engine.look_again(key, at_seconds)

@@ -1,6 +1,8 @@
-"""The operator's own metrics. Labels are bounded: phases, verbs, kinds, codes, pools; never a model."""
+"""The operator's own metrics. Labels are bounded: phases, verbs, kinds, codes, pools; of models only so many (`figures`)."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ergon.telemetry.figures import FiguresCollector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
@@ -10,6 +12,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.fleet = FiguresCollector()
+        self.registry.register(self.fleet)
         self.phase_seconds = Histogram(
             "ergon_phase_seconds",
             "Seconds of a phase: fetch and load of a model, a pass of the loop.",
