@@ -241,7 +241,7 @@ class Operator:
     def __init__(
         self, world: World, identity: str, arguments: tuple[str, ...], port: int, kubeconfig: Path | None = None
     ) -> None:
-        self.identity, self.kubeconfig = identity, kubeconfig
+        self.identity, self.kubeconfig, self.port = identity, kubeconfig, port
         self.log_file = world.cluster.kubeconfig.parent / f"{identity}-{port}.log"
         command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--"]
         command += ["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig is not None else []
