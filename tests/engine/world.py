@@ -258,7 +258,10 @@ class Operator:
 
     def leads(self, seconds: float = 40.0) -> None:
         """Wait until it leads."""
-        until(lambda: "leading:" in self.log, f"{self.identity} leading", seconds)
+        try:
+            until(lambda: "leading:" in self.log, f"{self.identity} leading", seconds)
+        except NeverHappened as error:
+            raise AssertionError(f"{error}; its end is {self.process.poll()}, it says {self.log[-3000:]}") from None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the operator itself."""
