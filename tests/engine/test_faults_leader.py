@@ -70,5 +70,6 @@ def test_leader_killed_then_a_server(
         finally:
             mend()
         assert took <= BAR_SECONDS
+        until(lambda: world.endpoints(ns, "echo"), "its endpoint back", 120)  # what is Ready may not have heard of it yet
         world.ready(ns, "echo", 120)
         assert world.ask(ns, "echo") == 42

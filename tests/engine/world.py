@@ -146,8 +146,10 @@ class World:
         """A namespace of the test's own, gone afterwards."""
         name = f"t-{uuid.uuid4().hex[:6]}"
         self.kubectl("create", "namespace", name)
-        yield name
-        self.kubectl("delete", "namespace", name, "--wait=false", check=False)
+        try:
+            yield name
+        finally:  # also where a test fails: the next one waits until these models are gone
+            self.kubectl("delete", "namespace", name, "--wait=false", check=False)
 
     # Inside the cluster's network
 
@@ -256,9 +258,12 @@ class Operator:
         """What it has said so far."""
         return self.log_file.read_text()
 
-    def leads(self, seconds: float = 40.0) -> None:
-        """Wait until it leads."""
-        until(lambda: "leading:" in self.log, f"{self.identity} leading", seconds)
+    def leads(self, seconds: float = 90.0) -> None:
+        """Wait until it leads. Its start takes 2 s of CPU, of which a busy machine gives little: 40 s were once not enough."""
+        try:
+            until(lambda: "leading:" in self.log, f"{self.identity} leading", seconds)
+        except NeverHappened as error:
+            raise AssertionError(f"{error}; its end is {self.process.poll()}, it says {self.log[-3000:]}") from None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the operator itself."""

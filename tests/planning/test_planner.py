@@ -1,13 +1,18 @@
 """Plans: what a user relies on, by tables and by properties."""
 
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ergon.api.types import LabelSelector
-from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey, Source, Variant
+from ergon.fleet.types import Fleet, Model, ModelKey, OperatingPoint, Pool, Replica, ServerKey, Source, Variant
 from ergon.planning import Reason, judge, plan
+from ergon.planning.effort import Effort, Weights
+from ergon.planning.problem import build_problem
+from ergon.planning.servers import lacking_work
+from ergon.planning.steady import mend
 
 MIB = 2**20
 
@@ -244,3 +249,17 @@ def test_many_small_models_fill_the_lowest_servers_first(seed: int) -> None:
     assert not made.missing_replicas
     needed = sum(m.variants[0].memory_bytes for m in models) / (1000 * MIB)
     assert made.servers["a"] <= needed * 1.1 + 1
+
+
+def test_mending_moves_nothing_only_to_share_out_better() -> None:
+    """A replica that may idle does not hold its server to its own latency target: it need not go for another to serve more."""
+    point = OperatingPoint(None, "cpu", 1, 10.0, 0.02, 50.0, None, None)
+    busy = model("busy", replace(variant(), points=(point,)), fixed=1)
+    strict = model("strict", replace(variant(), points=(point,)), fixed=2, slo_latency_seconds=0.04)
+    stands = {(busy.key, 0), (strict.key, 0), (strict.key, 1)}
+    current = tuple(Replica(key, "v", ServerKey("cpu", ordinal)) for key, ordinal in sorted(stands, key=str))
+    demand = {busy.key: 20.0, strict.key: 1.0}
+    problem = build_problem(fleet([pool("cpu", memory=250, servers=3)], [busy, strict], current, demand=demand), Weights())
+    mended = mend(problem, (), Effort.normal())
+    assert {(problem.models[m].key, mended.ordinal(s)) for m, homes in enumerate(mended.homes) for s in homes} == stands
+    assert [lacking_work(mended, m) for m in range(2)] == [0.0, 0.0]

@@ -7,7 +7,7 @@ import numpy as np
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.effort import Effort
 from ergon.planning.linear import Answer, Programme, Solver
-from ergon.planning.servers import ROUNDING, Servers, any_lacks
+from ergon.planning.servers import ROUNDING, Servers, any_lacks, less_short, rank_of_shortfall
 
 _SLACK = 1 + 2e-10
 """A plan that fills a server to the last bit must be found to be possible again."""
@@ -34,22 +34,22 @@ def find_shares(servers: Servers, effort: Effort) -> None:
 
     A server is filled up to the least rho of its replicas with load, and which those are is part of the question. First all may
     carry; where that leaves something short, replicas that may stay idle pay for their low rho in proportion, and only those
-    that are given something may carry; or none that would make a server's limit less.
+    that are given something may carry; or none that would make a server's limit less. What leaves the least short is taken.
     """
     done = _share_out(servers, effort, lambda m, s: True, to_few=True)
     if done and not any_lacks(servers):
         return
-    first = _shares(servers)
+    found, short = _shares(servers), rank_of_shortfall(servers)
     must = _limits_of_those_that_must(servers)
     tries: list[Callable[[int, int], bool]] = [
         lambda m, s: servers.share[m][s] > 0,
         lambda m, s: servers.table.rho[servers.homes[m][s]] >= must[s],
     ]
-    if _share_out(servers, effort, lambda m, s: True, must) and not any_lacks(servers):
+    if _share_out(servers, effort, lambda m, s: True, must):
         for may_carry in tries:
-            if _share_out(servers, effort, may_carry) and not any_lacks(servers):
-                return
-    for m, shares in enumerate(first):
+            if _share_out(servers, effort, may_carry) and less_short(rank_of_shortfall(servers), short):
+                found, short = _shares(servers), rank_of_shortfall(servers)
+    for m, shares in enumerate(found):
         for s, u in shares.items():
             if servers.share[m][s] != u:
                 servers.change(m, s, u)
