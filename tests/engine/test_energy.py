@@ -31,7 +31,6 @@ def test_work_is_booked_to_its_model_and_outlives_the_operator(world: World, ope
     with world.namespace() as namespace:
         world.apply(model(namespace, "slow", write_model(world.cluster.models, "slow", SLOW), variant={"profiles": [PROFILE]}))
         world.ready(namespace, "slow")
-        until(lambda: series(world, operator, "ergon_pool_joules").get("loading", 0) > 0, "the load on the books", 30)
         for _ in range(REQUESTS):
             world.ask(namespace, "slow", 1.0)
         # 100 W above idle for each busy second, of which every request takes its service time at least.

@@ -76,11 +76,11 @@ def budget_status(view: BudgetView) -> tuple[list[Fact], dict[str, Any]]:
 
 def _within(view: BudgetView, verdict: Verdict) -> Fact:
     """Whether the limits are met, and who gives way for it."""
-    if not view.shed or not verdict.within:
-        return Fact("WithinBudget", verdict.within, str(verdict.within_reason), verdict.within_message)
-    return Fact(
-        "WithinBudget", True, BudgetReason.GIVING_WAY, f"{verdict.within_message}; no watts are left for {named(view.shed)}"
-    )
+    reason, message = verdict.within_reason, verdict.within_message
+    if view.shed:
+        reason = BudgetReason.GIVING_WAY if verdict.within else reason
+        message = f"{message}; no watts are left for {named(view.shed)}"
+    return Fact("WithinBudget", verdict.within, str(reason), message)
 
 
 def _feasible(view: BudgetView, verdict: Verdict) -> Fact:
