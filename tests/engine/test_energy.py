@@ -33,13 +33,14 @@ def test_work_is_booked_to_its_model_and_outlives_the_operator(world: World, ope
         world.ready(namespace, "slow")
         for _ in range(REQUESTS):
             world.ask(namespace, "slow", 1.0)
-        # 100 W above idle for each busy second, of which every request takes its service time at least.
-        least = 100 * SERVICE_SECONDS * REQUESTS
+        # 100 W above idle for each busy second, of which every request takes its service time at least; of the first few, asked
+        # before the first look at the server, nobody knows.
+        least = 0.8 * 100 * SERVICE_SECONDS * REQUESTS
         until(lambda: series(world, operator, "ergon_model_joules").get("slow", 0) >= least, "the work on the books", 40)
         assert series(world, operator, "ergon_model_joules")["slow"] < 4 * least
         energy = until(lambda: world.model(namespace, "slow")["status"].get("energy"), "energy in the status", 30)
         assert energy["provenance"] == "assumed"
-        assert energy["joulesPerRequest"] >= 100 * SERVICE_SECONDS
+        assert energy["joulesPerRequest"] >= 0.95 * 100 * SERVICE_SECONDS
         environment = {"KUBECONFIG": str(world.cluster.kubeconfig), "PATH": f"{BIN}:/usr/bin:/bin"}
         top = subprocess.run([BIN / "ergon", "top"], env=environment, capture_output=True, text=True, check=False, timeout=60)
         assert f"{namespace}/slow" in top.stdout, top.stderr

@@ -42,7 +42,6 @@ class _Done:
 
     variant: Variant | None = None
     busy_seconds: float = 0.0
-    spread_seconds: float = 0.0
     requests: float = 0.0
     work: float = 0.0
     batch: float = 1.0
@@ -129,7 +128,6 @@ class EnergyKeeper:
             done.variant = variant or done.variant
             # Of the server's time: instances that execute at once keep it busy once.
             done.busy_seconds += window.busy_share(instances) * window.spread_seconds
-            done.spread_seconds += window.spread_seconds
             done.requests += window.completed
             done.work += _work(window, variant, pool, instances)
             done.batch = window.achieved_batch or done.batch
@@ -249,17 +247,20 @@ class EnergyKeeper:
 
     def _device(self, pool: Pool, key: ServerKey, seconds: float, source: str) -> DeviceTick:
         server = self._servers.get(key) or _Server()
-        self._servers[key] = _Server(reading=server.reading)
+        after = self._servers[key] = _Server(reading=server.reading)
         replicas, loads, variants = [], [], []
         for model, done in server.done.items():
             curve = self._curve(done.variant, pool)
-            share = min(1.0, done.busy_seconds / max(seconds, done.spread_seconds))
-            loads.append(ReplicaLoad(share, done.batch, curve))
+            # Readings do not end where intervals do: what is more than this one holds belongs to the next.
+            busy_seconds = min(done.busy_seconds, seconds)
+            if done.busy_seconds > busy_seconds:
+                after.done[model] = _Done(done.variant, min(done.busy_seconds - busy_seconds, seconds), batch=done.batch)
+            loads.append(ReplicaLoad(busy_seconds / seconds, done.batch, curve))
             variants += [done.variant] if done.variant is not None else []
             replicas.append(
                 ReplicaTick(
                     model,
-                    busy_seconds=done.busy_seconds,
+                    busy_seconds=busy_seconds,
                     executing_watts=curve.executing_watts(done.batch),
                     requests=done.requests,
                     work=done.work,
