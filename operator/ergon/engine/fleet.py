@@ -24,6 +24,9 @@ STAGE_SECONDS = 5.0
 """Of quiet between the stages of a rearrangement that has begun."""
 MOVES_AT_ONCE = 10
 
+_Failing = tuple[frozenset[tuple[ModelKey, str, ServerKey]], frozenset[tuple[ModelKey, str, ServerKey]]]
+"""What must not be sent to a server again, and what keeps failing there."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -35,7 +38,7 @@ class _Made:
     improvable: bool
     snapshot: Fleet
     version: int
-    refused: frozenset[tuple[ModelKey, str, ServerKey]]
+    failing: _Failing
     seconds: float
 
 
@@ -65,7 +68,7 @@ class Planner:
         self._snapshot: Fleet | None = None
         self._planned_version = -1
         self._unavailable: dict[str, frozenset[int]] = {}
-        self._refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
+        self._failing: _Failing = (frozenset(), frozenset())
         self._on_pool: dict[str, list[Replica]] = {}
         self._on_server: dict[ServerKey, list[ModelKey]] = {}
         self._used_bytes: dict[str, int] = {}
@@ -73,7 +76,7 @@ class Planner:
     @property
     def outdated(self) -> bool:
         """Whether what the plan was made from has changed."""
-        return self._planned_version != self._cache.plan_version or self._servers.refused() != self._refused
+        return self._planned_version != self._cache.plan_version or self._now_failing() != self._failing
 
     @property
     def busy(self) -> bool:
@@ -145,13 +148,13 @@ class Planner:
         if not self.outdated and not (improve and (self._abandoned is None or self._abandoned.done())):
             return
         self._improving = improve = improve and not self.outdated
-        version, refused = self._cache.plan_version, self._servers.refused()
-        snapshot = self._take_snapshot(refused)
+        version, failing = self._cache.plan_version, self._now_failing()
+        snapshot = self._take_snapshot(failing)
 
         async def make() -> _Made:
             began = self._now()
             new, changed, better = await asyncio.to_thread(_make, snapshot, self._plan, improve)
-            return _Made(new, changed, improve, better, snapshot, version, refused, self._now() - began)
+            return _Made(new, changed, improve, better, snapshot, version, failing, self._now() - began)
 
         self._making = asyncio.create_task(make(), name="plan")
         self._making.add_done_callback(lambda _: self._cache.changed.set())
@@ -183,7 +186,8 @@ class Planner:
         under_way = any(
             facts.job is not None or facts.drain is not None for agent in self._servers.all() for facts in agent.facts.values()
         )
-        enough = min(STAGE_SECONDS, self._improve_after_seconds) if self._rearranging else self._improve_after_seconds
+        soon = self._rearranging or (self._plan is not None and self._plan.short)
+        enough = min(STAGE_SECONDS, self._improve_after_seconds) if soon else self._improve_after_seconds
         return not under_way and self._now() - self._changed_at >= enough
 
     def _take(self, made: "_Made") -> set[ModelKey]:
@@ -191,7 +195,7 @@ class Planner:
         if self._planned_version != made.version or made.improves:
             self._changed_at = self._now()
         self._rearranging = made.improves and made.improvable
-        self._plan, self._planned_version, self._refused, self._improvable = new, made.version, made.refused, made.improvable
+        self._plan, self._planned_version, self._failing, self._improvable = new, made.version, made.failing, made.improvable
         self._observe("plan", made.seconds)
         self._snapshot = made.snapshot
         self._index(made.snapshot)
@@ -202,7 +206,10 @@ class Planner:
         self._say(old, new)
         return made.changed
 
-    def _take_snapshot(self, refused: frozenset[tuple[ModelKey, str, ServerKey]]) -> Fleet:
+    def _now_failing(self) -> _Failing:
+        return self._servers.refused(), self._servers.avoided()
+
+    def _take_snapshot(self, failing: _Failing) -> Fleet:
         pools = tuple(
             replace(record.pool, unavailable=self._unavailable.get(name, frozenset()))
             for name, record in self._cache.pools.items()
@@ -220,8 +227,9 @@ class Planner:
             dict(self._cache.namespaces),
             self._operator_namespace,
             tuple(self._current()),
-            refused,
+            failing[0],
             watt_limits=limits,
+            avoided=failing[1],
         )
 
     def _current(self) -> list[Replica]:
@@ -265,7 +273,7 @@ def _make(fleet: Fleet, old: Plan | None, improve: bool) -> tuple[Plan, set[Mode
 
     Improving goes by stages: so many moves at once, each before what it replaces goes, and the next when all is quiet again.
     """
-    new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick()), not improve
+    new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick(), before=old), not improve
     if improve:
         stage = next_stage(fleet, new, MOVES_AT_ONCE)
         improvable = stage != new.placements and moves(fleet.current, stage) != (0, 0)

@@ -16,6 +16,9 @@ Connect = Callable[[PodRecord, str, bool, KeyMaterial], ServerAgent]
 TOO_MANY_HUNG_LOADS = 4
 """Of Triton's 8 load threads: half of them gone, and the pod is emptied and replaced before none is left."""
 
+ELSEWHERE_ENOUGH = 2
+"""Servers on which a revision keeps failing that is loaded nowhere: no third is tried."""
+
 
 class Servers:
     """The agents, by server. `planned`: the models that belong on a server."""
@@ -94,6 +97,29 @@ class Servers:
             if facts.failure is not None and facts.failure.retry_at_seconds is None
         )
 
+    def avoided(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:
+        """What keeps failing on a server and is better tried elsewhere.
+
+        What failed on two servers and is loaded on none fails for a reason of its own: it stays where it is.
+        """
+        failing: dict[tuple[ModelKey, str], list[ServerKey]] = {}
+        for agent in self._agents.values():
+            for what in agent.failing:
+                failing.setdefault(what, []).append(agent.key)
+        return frozenset(
+            (*what, server)
+            for what, servers in failing.items()
+            if len(servers) < ELSEWHERE_ENOUGH or self._is_loaded(*what)
+            for server in servers
+        )
+
+    def _is_loaded(self, key: ModelKey, revision: str) -> bool:
+        return any(
+            facts.index is IndexState.READY and facts.loaded_revision == revision
+            for agent in self._agents.values()
+            if (facts := agent.facts.get(key)) is not None
+        )
+
     def set_leaving(self, pool: str, ordinal: int, reason: str) -> None:
         """Note why a server is being emptied; its models are looked at again when that changes."""
         agent = self._agents.get(ServerKey(pool, ordinal))
@@ -105,6 +131,9 @@ class Servers:
 
     def forget(self, key: ModelKey) -> None:
         """A model has no object: its failures are of no more interest."""
+        for agent in self._agents.values():
+            for what in [what for what in agent.failing if what[0] == key]:
+                del agent.failing[what]
         for agent in self.holding(key):
             facts = agent.facts[key]
             facts.failure = None
