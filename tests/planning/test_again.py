@@ -39,7 +39,9 @@ def changed(chance: random.Random, fleet: Fleet, made: Plan) -> Fleet:
         return replace(fleet, models=tuple(bigger))
     if kind == "avoids" and fleet.current:
         replica = chance.choice(fleet.current)
-        revision = next(v.load_revision for m in models if m.key == replica.model for v in m.variants if v.name == replica.variant)
+        revision = next(
+            v.load_revision for m in models if m.key == replica.model for v in m.variants if v.name == replica.variant
+        )
         return replace(fleet, avoided=frozenset({(replica.model, revision, replica.server)}))
     return fleet
 

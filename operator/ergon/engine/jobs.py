@@ -15,6 +15,7 @@ from ergon.api.quantities import format_bytes
 from ergon.engine.server import Facts, ServerAgent
 from ergon.fleet.types import ModelKey, Variant
 from ergon.fleet.types import Source as SourceReference
+from ergon.reconcile.failing import keeps_failing
 from ergon.reconcile.observed import ColdStart, Failure, IndexState, Job, JobKind, JobPhase
 from ergon.store.errors import (
     AccessDenied,
@@ -39,8 +40,6 @@ CALL_SECONDS = 8.0
 """Deadline of one call to Triton: shorter than the Lease, so that a leader that lost it has nothing in flight."""
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
-TRIES, PASSING_TRIES = 3, 6
-"""On one server before another is tried: 15 s apart in all, and half a minute where the reason is likely over in a moment."""
 PROGRESS_SECONDS = 0.05
 ROOM_SECONDS = 0.3
 UNLOAD_SECONDS = 30.0
@@ -128,7 +127,7 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
         if not facts.sent:
             # What was reserved for a load that never went out, or was refused, is free again.
             facts.memory_bytes = 0 if facts.index in (IndexState.ABSENT, IndexState.UNAVAILABLE) else held_bytes
-    agent.failing.pop((key, variant.load_revision), None)
+    agent.failing.discard((key, variant.load_revision))
     facts.failure, facts.healthy, facts.sent, facts.hung = None, True, False, False
     facts.index, facts.loaded_revision, facts.memory_bytes = IndexState.READY, variant.load_revision, variant.memory_bytes
     facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began)
@@ -177,7 +176,7 @@ def _retry_those_without_room(agent: ServerAgent, effects: Effects) -> None:
     now = asyncio.get_running_loop().time()
     for key, facts in agent.facts.items():
         if facts.failure is not None and facts.failure.reason == "DiskFull":
-            agent.failing.pop((key, facts.failure.revision), None)
+            agent.failing.discard((key, facts.failure.revision))
             facts.failure = replace(facts.failure, retry_at_seconds=now)
             effects.changed(key)
 
@@ -317,17 +316,6 @@ def _guard(effects: Effects) -> None:
 
 _PASSING = (ServerUnavailable, StoreUnavailable, JobLost)
 """What is likely over in a moment, and nobody's to mend."""
-_OF_THE_MODEL = (
-    SourceNotFound,
-    AccessDenied,
-    SecretInvalid,
-    SourceNotAllowed,
-    SourceInvalid,
-    ConfigurationInvalid,
-    WrongKey,
-    LoadHung,
-)
-"""What no other server would make better, or is counted by itself."""
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (SourceNotFound, "SourceNotFound"),
     (AccessDenied, "AccessDenied"),
@@ -346,12 +334,14 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def _avoid(agent: ServerAgent, key: ModelKey, variant: Variant, reason: str, attempts: int) -> None:
-    """Note that the variant keeps failing here, so that it is tried elsewhere. Of a model only the newest revision is kept."""
+def _avoid(agent: ServerAgent, key: ModelKey, variant: Variant, failure: Failure) -> None:
+    """Note that the variant keeps failing here, so that it is tried elsewhere."""
     what = key, variant.load_revision
     if what not in agent.failing:
-        log.warning("%s variant %s failed %d times on %s: another server is tried", key, variant.name, attempts, agent.key)
-    agent.failing[what] = reason
+        log.warning(
+            "%s variant %s failed %d times on %s: another server is tried", key, variant.name, failure.attempts, agent.key
+        )
+    agent.failing.add(what)
 
 
 def _remember(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, error: Exception, now: float) -> None:
@@ -367,6 +357,6 @@ def _remember(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts,
         agent.hung_loads += 1
         retry_at, facts.hung = None, True
     facts.failure = Failure(variant.load_revision, reason, str(error), attempts, retry_at)
-    if not isinstance(error, _OF_THE_MODEL) and attempts >= (PASSING_TRIES if isinstance(error, _PASSING) else TRIES):
-        _avoid(agent, key, variant, reason, attempts)
+    if keeps_failing(facts.failure, passing=isinstance(error, _PASSING)):
+        _avoid(agent, key, variant, facts.failure)
     log.warning("%s variant %s could not be brought up on %s: %s: %s", key, variant.name, agent.key, reason, error)

@@ -84,7 +84,7 @@ class ServerAgent:
     """Watches one pod's Triton and store. `wake` is told which models changed; `answers_changed` when the server itself did.
 
     `incoming`: names of half-made fetches that are worth keeping. `closing`: jobs are cancelled because this process ends.
-    `failing`: by model and revision why its loads keep failing here, in a word, for reasons that may be this server's.
+    `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
     """
 
     pod: PodRecord
@@ -105,7 +105,7 @@ class ServerAgent:
     leaving: str = ""
     condemned: str = ""
     hung_loads: int = 0
-    failing: dict[tuple[ModelKey, str], str] = field(default_factory=dict)
+    failing: set[tuple[ModelKey, str]] = field(default_factory=set)
     closing: bool = False
     fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))

@@ -8,6 +8,7 @@ from ergon.engine.cache import Cache, PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
 from ergon.kube.keys import KeyMaterial
+from ergon.reconcile.failing import better_elsewhere
 from ergon.reconcile.observed import ColdStart, IndexState, ServerView
 
 log = logging.getLogger("ergon.servers")
@@ -15,9 +16,6 @@ Connect = Callable[[PodRecord, str, bool, KeyMaterial], ServerAgent]
 
 TOO_MANY_HUNG_LOADS = 4
 """Of Triton's 8 load threads: half of them gone, and the pod is emptied and replaced before none is left."""
-
-ELSEWHERE_ENOUGH = 2
-"""Servers on which a revision keeps failing that is loaded nowhere: no third is tried."""
 
 
 class Servers:
@@ -98,26 +96,17 @@ class Servers:
         )
 
     def avoided(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:
-        """What keeps failing on a server and is better tried elsewhere.
-
-        What failed on two servers and is loaded on none fails for a reason of its own: it stays where it is.
-        """
-        failing: dict[tuple[ModelKey, str], list[ServerKey]] = {}
+        """What keeps failing on a server and is better tried elsewhere."""
+        failing: dict[tuple[ModelKey, str], set[ServerKey]] = {}
         for agent in self._agents.values():
             for what in agent.failing:
-                failing.setdefault(what, []).append(agent.key)
-        return frozenset(
-            (*what, server)
-            for what, servers in failing.items()
-            if len(servers) < ELSEWHERE_ENOUGH or self._is_loaded(*what)
-            for server in servers
-        )
+                failing.setdefault(what, set()).add(agent.key)
+        return better_elsewhere(failing, {what for what in failing if self._is_loaded(*what)})
 
     def _is_loaded(self, key: ModelKey, revision: str) -> bool:
         return any(
-            facts.index is IndexState.READY and facts.loaded_revision == revision
-            for agent in self._agents.values()
-            if (facts := agent.facts.get(key)) is not None
+            agent.facts[key].index is IndexState.READY and agent.facts[key].loaded_revision == revision
+            for agent in self.holding(key)
         )
 
     def set_leaving(self, pool: str, ordinal: int, reason: str) -> None:
@@ -132,8 +121,7 @@ class Servers:
     def forget(self, key: ModelKey) -> None:
         """A model has no object: its failures are of no more interest."""
         for agent in self._agents.values():
-            for what in [what for what in agent.failing if what[0] == key]:
-                del agent.failing[what]
+            agent.failing = {what for what in agent.failing if what[0] != key}
         for agent in self.holding(key):
             facts = agent.facts[key]
             facts.failure = None
