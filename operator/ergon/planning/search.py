@@ -45,11 +45,11 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
 
     Where only mending is asked for and the last plan is known, a large fleet that stays short is not planned anew at once.
     """
-    if effort.only_mend and before is not None and problem.standing:
+    if effort.only_mend and before is not None and _priced(before) and problem.standing:
         again = mend_again(problem, limits, before)
         if again is not None:
             hold_limits(again)
-            if not _short(again) or (_is_large(problem) and _priced(before)):
+            if not _short(again) or _is_large(problem):
                 return Found(again, None, ())
     level = solve_pools(problem, limits, effort)
     notes = (
