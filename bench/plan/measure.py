@@ -42,10 +42,10 @@ class Measured:
         }
 
 
-def measured(fleet: Fleet, effort: Effort) -> Measured:
-    """Plan a fleet and judge the plan."""
+def measured(fleet: Fleet, effort: Effort, before: Plan | None = None) -> Measured:
+    """Plan a fleet and judge the plan; `before`: the last plan, for planning again."""
     wall, cpu = time.perf_counter(), time.process_time()
-    made = plan(fleet, effort=effort)
+    made = plan(fleet, effort=effort, before=before)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     judge = violations if len(fleet.models) <= EXPLAINED_UP_TO else broken_constraints
     short = any(missing or unserved > 0 for _, missing, unserved in tiers(fleet, made))

@@ -49,7 +49,7 @@ def after_doubling(fleet: Fleet, made: Plan, which: int, effort: Effort) -> Repl
         return None
     key = order[which]
     changed = replace(standing(fleet, made), demand={**fleet.demand, key: 2 * fleet.demand[key]})
-    return Replanned(f"{key} doubled", measured(changed, effort), 0)
+    return Replanned(f"{key} doubled", measured(changed, effort, made), 0)
 
 
 def after_loss(fleet: Fleet, made: Plan, which: int, effort: Effort) -> Replanned | None:
@@ -70,7 +70,7 @@ def after_loss(fleet: Fleet, made: Plan, which: int, effort: Effort) -> Replanne
         current=tuple(replica for replica in changed.current if replica.server != lost),
     )
     there = sum(1 for replica in made.loads if replica.server == lost)
-    return Replanned(f"{lost} lost", measured(changed, effort), there)
+    return Replanned(f"{lost} lost", measured(changed, effort, made), there)
 
 
 def _without(pool: Pool, lost: ServerKey) -> Pool:

@@ -84,10 +84,10 @@ async def test_a_better_plan_that_comes_too_late_is_thrown_away(monkeypatch: pyt
     await planned(planner)
     go_on = threading.Event()
 
-    def slow(fleet: Fleet, *, effort: Effort) -> Plan:
+    def slow(fleet: Fleet, *, effort: Effort, before: Plan | None) -> Plan:
         if effort == Effort.normal():
             assert go_on.wait(30)
-        return plan(fleet, effort=effort)
+        return plan(fleet, effort=effort, before=before)
 
     monkeypatch.setattr(engine_fleet, "plan", slow)
     clock.seconds += QUIET_SECONDS

@@ -27,8 +27,13 @@ RETRY_SECONDS = 5.0
 STAGE_SECONDS = 5.0
 """Of quiet between the stages of a rearrangement that has begun."""
 MOVES_AT_ONCE = 10
+EXPLAINED_AT_ONCE = 2000
+"""Models times pools up to which all verdicts are compared with each plan: about half a second of a core."""
 IMPROVING_AT_MOST = 20.0
 """Times what the last search for better places took that the next one waits: however large the fleet, 5 % of a core."""
+
+_Failing = tuple[frozenset[tuple[ModelKey, str, ServerKey]], frozenset[tuple[ModelKey, str, ServerKey]]]
+"""What must not be sent to a server again, and what keeps failing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class _Made:
     version: int
     demand: int
     budgets: int
-    refused: frozenset[tuple[ModelKey, str, ServerKey]]
+    failing: _Failing
     seconds: float
 
 
@@ -79,7 +84,7 @@ class Planner:
         self._snapshot: Fleet | None = None
         self._planned_version = self._planned_demand = self._planned_budgets = -1
         self._unavailable: dict[str, frozenset[int]] = {}
-        self._refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
+        self._failing: _Failing = (frozenset(), frozenset())
         self._on_pool: dict[str, list[Replica]] = {}
         self._on_server: dict[ServerKey, list[ModelKey]] = {}
         self._used_bytes: dict[str, int] = {}
@@ -91,7 +96,7 @@ class Planner:
             self._planned_version != self._cache.plan_version
             or self._planned_demand != self._demand.version
             or self._planned_budgets != self._energy.version
-            or self._servers.refused() != self._refused
+            or self._now_failing() != self._failing
         )
 
     @property
@@ -163,14 +168,14 @@ class Planner:
             return
         self._improving = improve = improve and not self.outdated
         version, demand, budgets = self._cache.plan_version, self._demand.version, self._energy.version
-        refused, limits = self._servers.refused(), self._energy.limits()
+        failing, limits = self._now_failing(), self._energy.limits()
         scopes = {name: budget.spec for name, budget in self._cache.budgets.items() if budget.spec is not None}
-        snapshot = self._take_snapshot(refused)
+        snapshot = self._take_snapshot(failing)
 
         async def make() -> _Made:
             began = self._now()
             new, changed, better, needs = await asyncio.to_thread(_make, snapshot, self._plan, improve, scopes, limits)
-            return _Made(new, changed, improve, better, needs, snapshot, version, demand, budgets, refused, self._now() - began)
+            return _Made(new, changed, improve, better, needs, snapshot, version, demand, budgets, failing, self._now() - began)
 
         self._making = asyncio.create_task(make(), name="plan")
         self._making.add_done_callback(lambda _: self._cache.changed.set())
@@ -202,7 +207,8 @@ class Planner:
         under_way = any(
             facts.job is not None or facts.drain is not None for agent in self._servers.all() for facts in agent.facts.values()
         )
-        enough = min(STAGE_SECONDS, self._improve_after_seconds) if self._rearranging else self._improve_after_seconds
+        soon = self._rearranging or (self._plan is not None and self._plan.short)
+        enough = min(STAGE_SECONDS, self._improve_after_seconds) if soon else self._improve_after_seconds
         now = self._now()
         return not under_way and now - self._changed_at >= enough and now >= self._improve_not_before
 
@@ -213,7 +219,7 @@ class Planner:
         if made.improves:
             self._improve_not_before = self._now() + IMPROVING_AT_MOST * made.seconds
         self._rearranging = made.improves and made.improvable
-        self._plan, self._planned_version, self._refused, self._improvable = new, made.version, made.refused, made.improvable
+        self._plan, self._planned_version, self._failing, self._improvable = new, made.version, made.failing, made.improvable
         self._planned_demand, self._planned_budgets = made.demand, made.budgets
         self._demand.planned(new)
         self._energy.planned(made.needs)
@@ -227,7 +233,10 @@ class Planner:
         self._say(old, new)
         return made.changed
 
-    def _take_snapshot(self, refused: frozenset[tuple[ModelKey, str, ServerKey]]) -> Fleet:
+    def _now_failing(self) -> _Failing:
+        return self._servers.refused(), self._servers.avoided()
+
+    def _take_snapshot(self, failing: _Failing) -> Fleet:
         pools = tuple(
             replace(record.pool, unavailable=self._unavailable.get(name, frozenset()))
             for name, record in self._cache.pools.items()
@@ -245,8 +254,9 @@ class Planner:
             dict(self._cache.namespaces),
             self._operator_namespace,
             tuple(current),
-            refused,
+            failing[0],
             demand=self._demand.work_per_second(),
+            avoided=failing[1],
         )
 
     def _as_found(self, model: Model, current: list[Replica]) -> Model:
@@ -314,7 +324,7 @@ def _make(
     """
     needs = needs_of(fleet, budgets)
     fleet = replace(fleet, watt_limits=held_to(budgets, limits, needs))
-    new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick()), not improve
+    new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick(), before=old), not improve
     if improve:
         stage = next_stage(fleet, new, MOVES_AT_ONCE)
         improvable = stage != new.placements and moves(fleet.current, stage) != (0, 0)
@@ -322,8 +332,26 @@ def _make(
     needs = {name: with_plan(need, budgets[name], name, fleet, new) for name, need in needs.items()}
     if old is None:
         return new, set(), improvable, needs
-    changed = {key for key in {*new.placements, *old.placements} if _part(new, key) != _part(old, key)}
-    return new, changed, improvable, needs
+    return new, _changed(fleet, new, old, improve), improvable, needs
+
+
+def _changed(fleet: Fleet, new: Plan, old: Plan, improve: bool) -> set[ModelKey]:
+    """The models whose part of the plan differs; of a large fleet those that move or lack something, and all when all is quiet.
+
+    Why each model is where it is takes ten times as long to say as to plan: it is said here, beside the loop.
+    """
+    keys = {*new.placements, *old.placements}
+    if len(fleet.models) * len(fleet.pools) <= EXPLAINED_AT_ONCE:
+        return {key for key in keys if _part(new, key) != _part(old, key)}
+    if improve:
+        for key in new.placements:
+            _part(new, key)
+        return keys
+    changed = {key for key in keys if new.placements.get(key) != old.placements.get(key)}
+    changed |= {*new.missing_replicas, *old.missing_replicas, *new.unserved, *old.unserved} & keys
+    for key in changed:
+        _part(new, key)
+    return changed
 
 
 def _part(plan: Plan, key: ModelKey) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from ergon.api.quantities import format_bytes
 from ergon.engine.server import Facts, ServerAgent
 from ergon.fleet.types import ModelKey, Variant
 from ergon.fleet.types import Source as SourceReference
+from ergon.reconcile.failing import keeps_failing
 from ergon.reconcile.observed import ColdStart, Failure, IndexState, Job, JobKind, JobPhase
 from ergon.store.errors import (
     AccessDenied,
@@ -106,7 +107,7 @@ def incoming_id(key: ModelKey, variant: Variant) -> str:
 async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
     """Fetch (unless the files are there), configure and load a variant; a failure is written into the facts."""
     loop, facts = asyncio.get_running_loop(), agent.fact(key)
-    began = loop.time()
+    began, held_bytes = loop.time(), facts.memory_bytes
     try:
         async with agent.fetch_slots:
             fetching = loop.time()
@@ -122,6 +123,11 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
     except (SecretInvalid, StoreError, TritonError, LoadHung) as error:
         _remember(agent, key, variant, facts, error, loop.time())
         return
+    finally:
+        if not facts.sent:
+            # What was reserved for a load that never went out, or was refused, is free again.
+            facts.memory_bytes = 0 if facts.index in (IndexState.ABSENT, IndexState.UNAVAILABLE) else held_bytes
+    agent.failing.discard((key, variant.load_revision))
     facts.failure, facts.healthy, facts.sent, facts.hung = None, True, False, False
     facts.index, facts.loaded_revision, facts.memory_bytes = IndexState.READY, variant.load_revision, variant.memory_bytes
     facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began)
@@ -170,6 +176,7 @@ def _retry_those_without_room(agent: ServerAgent, effects: Effects) -> None:
     now = asyncio.get_running_loop().time()
     for key, facts in agent.facts.items():
         if facts.failure is not None and facts.failure.reason == "DiskFull":
+            agent.failing.discard((key, facts.failure.revision))
             facts.failure = replace(facts.failure, retry_at_seconds=now)
             effects.changed(key)
 
@@ -329,6 +336,16 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
+def _avoid(agent: ServerAgent, key: ModelKey, variant: Variant, failure: Failure) -> None:
+    """Note that the variant keeps failing here, so that it is tried elsewhere."""
+    what = key, variant.load_revision
+    if what not in agent.failing:
+        log.warning(
+            "%s variant %s failed %d times on %s: another server is tried", key, variant.name, failure.attempts, agent.key
+        )
+    agent.failing.add(what)
+
+
 def _remember(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, error: Exception, now: float) -> None:
     reason = next(name for kind, name in _REASONS if isinstance(error, kind))
     old = facts.failure
@@ -342,4 +359,6 @@ def _remember(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts,
         agent.hung_loads += 1
         retry_at, facts.hung = None, True
     facts.failure = Failure(variant.load_revision, reason, str(error), attempts, retry_at)
+    if keeps_failing(facts.failure, passing=isinstance(error, _PASSING)):
+        _avoid(agent, key, variant, facts.failure)
     log.warning("%s variant %s could not be brought up on %s: %s: %s", key, variant.name, agent.key, reason, error)

@@ -90,6 +90,7 @@ class ServerAgent:
 
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
     statistics and that page. `closing`: jobs are cancelled because this process ends.
+    `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
     """
 
     pod: PodRecord
@@ -112,6 +113,7 @@ class ServerAgent:
     leaving: str = ""
     condemned: str = ""
     hung_loads: int = 0
+    failing: set[tuple[ModelKey, str]] = field(default_factory=set)
     closing: bool = False
     fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))

@@ -8,6 +8,7 @@ from ergon.engine.cache import Cache, PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
 from ergon.kube.keys import KeyMaterial
+from ergon.reconcile.failing import better_elsewhere
 from ergon.reconcile.observed import ColdStart, IndexState, ServerView
 
 log = logging.getLogger("ergon.servers")
@@ -95,6 +96,20 @@ class Servers:
             if facts.failure is not None and facts.failure.retry_at_seconds is None
         )
 
+    def avoided(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:
+        """What keeps failing on a server and is better tried elsewhere."""
+        failing: dict[tuple[ModelKey, str], set[ServerKey]] = {}
+        for agent in self._agents.values():
+            for what in agent.failing:
+                failing.setdefault(what, set()).add(agent.key)
+        return better_elsewhere(failing, {what for what in failing if self._is_loaded(*what)})
+
+    def _is_loaded(self, key: ModelKey, revision: str) -> bool:
+        return any(
+            agent.facts[key].index is IndexState.READY and agent.facts[key].loaded_revision == revision
+            for agent in self.holding(key)
+        )
+
     def set_leaving(self, pool: str, ordinal: int, reason: str) -> None:
         """Note why a server is being emptied; its models are looked at again when that changes."""
         agent = self._agents.get(ServerKey(pool, ordinal))
@@ -106,6 +121,8 @@ class Servers:
 
     def forget(self, key: ModelKey) -> None:
         """A model has no object: its failures are of no more interest."""
+        for agent in self._agents.values():
+            agent.failing = {what for what in agent.failing if what[0] != key}
         for agent in self.holding(key):
             facts = agent.facts[key]
             facts.failure = None

@@ -182,7 +182,8 @@ class WattLimit:
 class Fleet:
     """All a plan is made from: one snapshot.
 
-    `demand`: work per second by model, absent is 0. `refused`: what must not be sent to a server again.
+    `demand`: work per second by model, absent is 0. `refused`: what must not be sent to a server again. `avoided`: what keeps
+    failing on a server, for reasons of that server: it goes elsewhere where there is room, and stays where there is none.
     """
 
     pools: tuple[Pool, ...]
@@ -193,6 +194,12 @@ class Fleet:
     refused: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
     demand: Mapping[ModelKey, float] = field(default_factory=dict)
     watt_limits: tuple[WattLimit, ...] = ()
+    avoided: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
+
+    @property
+    def barred(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:
+        """What is refused or avoided: (model, revision, server)."""
+        return self.refused | self.avoided
 
     def namespace_labels(self, name: str) -> dict[str, str]:
         """Labels of a namespace; one without an object has only its name label."""

@@ -15,6 +15,8 @@ from ergon.planning.servers import Servers
 
 _HUNG = f"its load hung on {HUNG_ENOUGH} servers; a new revision is tried anew"
 
+_FAILED = "its load hung, or keeps failing, on a server; a new revision is tried anew"
+
 
 class Alternatives(Mapping[ModelKey, tuple[Alternative, ...]]):
     """The alternatives of every model, by pool and variant; each model's are made at the first look and kept."""
@@ -103,7 +105,7 @@ class Alternatives(Mapping[ModelKey, tuple[Alternative, ...]]):
             servers.residents[s] or servers.ordinal(s) in problem.refused[c]
             for s in range(servers.start[p], servers.start[p + 1])
         ):
-            return self._say(v, p, "Rejected", Reason.FAILED_THERE, "its load hung on a server; a new revision is tried anew")
+            return self._say(v, p, "Rejected", Reason.FAILED_THERE, _FAILED)
         share = min(table.demand[m] / table.mu[c], table.rho[c]) if table.mu[c] > 0 else 0.0
         if short and servers.homes[m] and not self._placer.may_add(m):
             return self._say(v, p, "Feasible", Reason.NOT_NEEDED, f"the model may have no more than {table.highest[m]} replicas")

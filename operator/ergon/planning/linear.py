@@ -3,6 +3,7 @@
 The one place that knows highspy. A solve never raises: without an answer in its limits it returns none.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import highspy
@@ -36,6 +37,10 @@ class Answer:
     prices: Floats
 
 
+Prices = Mapping[str, tuple[Ints, Floats]]
+"""Prices of rows by what they speak of: for each name the numbers of its rows, ascending, and J of each."""
+
+
 @dataclass(slots=True)
 class _Block:
     cost: Floats
@@ -52,6 +57,7 @@ class Programme:
     _row_lower: list[Floats] = field(default_factory=list)
     _row_upper: list[Floats] = field(default_factory=list)
     _entries: list[tuple[Ints, Ints, Floats]] = field(default_factory=list)
+    _named: list[tuple[str, Ints, Ints]] = field(default_factory=list)
     columns: int = 0
     rows: int = 0
 
@@ -68,8 +74,17 @@ class Programme:
         self.columns += count
         return np.arange(self.columns - count, self.columns)
 
-    def add_rows(self, count: int, lower: Floats | float = -INFINITY, upper: Floats | float = INFINITY) -> Ints:
-        """New rows; their numbers."""
+    def add_rows(
+        self,
+        count: int,
+        lower: Floats | float = -INFINITY,
+        upper: Floats | float = INFINITY,
+        name: str = "",
+        of: Ints | None = None,
+    ) -> Ints:
+        """New rows; their numbers. `name`, `of`: what each speaks of, by which its price is found again in another programme."""
+        if name:
+            self._named.append((name, np.arange(count) if of is None else of, np.arange(self.rows, self.rows + count)))
         self._row_lower.append(np.broadcast_to(lower, count).astype(float))
         self._row_upper.append(np.broadcast_to(upper, count).astype(float))
         self.rows += count
@@ -78,6 +93,43 @@ class Programme:
     def put(self, rows: Ints, columns: Ints, values: Floats | float) -> None:
         """Coefficients; those of the same row and column add up."""
         self._entries.append((rows, columns, np.broadcast_to(values, len(columns)).astype(float)))
+
+    def name_prices(self, prices: Floats) -> Prices:
+        """The prices of rows that have a name."""
+        found: dict[str, tuple[Ints, Floats]] = {}
+        for name, of, rows in self._named:
+            before = found.get(name, (np.zeros(0, np.int64), np.zeros(0)))
+            of, priced = np.concatenate([before[0], of]), np.concatenate([before[1], prices[rows]])
+            order = np.argsort(of, kind="stable")
+            found[name] = (of[order], priced[order])
+        return found
+
+    def priced(self, prices: Prices) -> tuple[float, Floats]:
+        """At prices of rows by their names, the others 0: J of the rows, and by column its cost less what its rows pay."""
+        price = np.zeros(self.rows)
+        for name, of, rows in self._named:
+            numbers, known = prices.get(name, (of[:0], np.zeros(0)))
+            at = np.minimum(np.searchsorted(numbers, of), max(len(numbers) - 1, 0))
+            if len(numbers):
+                price[rows] = np.where(numbers[at] == of, known[at], 0.0)
+        empty: Floats = np.zeros(0)
+        lower, upper = np.concatenate([empty, *self._row_lower]), np.concatenate([empty, *self._row_upper])
+        price, worth = _worth_of_rows(price, lower, upper)
+        reduced = np.concatenate([empty, *(block.cost for block in self._blocks)])
+        for of_row, of_column, value in self._entries:
+            reduced -= np.bincount(of_column, weights=value * price[of_row], minlength=self.columns)
+        return worth, reduced
+
+    def boxes(self) -> tuple[Floats, Floats]:
+        """By column, its least and its most."""
+        empty: Floats = np.zeros(0)
+        lower, upper = ([getattr(block, name) for block in self._blocks] for name in ("lower", "upper"))
+        return np.concatenate([empty, *lower]), np.concatenate([empty, *upper])
+
+    @property
+    def cost(self) -> Floats:
+        """By column."""
+        return np.concatenate([np.zeros(0), *(block.cost for block in self._blocks)])
 
     def solver(self, seconds: float, tolerance: float = 1e-7) -> "Solver":
         """The programme, handed over to HiGHS."""
@@ -243,10 +295,15 @@ class Solver:
 
     def _priced_bound(self, price: Floats) -> float:
         """Weak duality: the value of any row prices, with columns at the ends of their boxes."""
-        price = np.where((price > 0) & np.isinf(self.row_lower), 0.0, price)
-        price = np.where((price < 0) & np.isinf(self.row_upper), 0.0, price)
-        limits = np.where(price > 0, self.row_lower, self.row_upper)
-        rows = np.dot(price, np.where(price == 0, 0.0, limits))
+        price, rows = _worth_of_rows(price, self.row_lower, self.row_upper)
         reduced = self._reduced(price)
         boxes = np.where(reduced > 0, self.lower, self.upper)
         return float(rows + np.dot(reduced, boxes))
+
+
+def _worth_of_rows(price: Floats, lower: Floats, upper: Floats) -> tuple[Floats, float]:
+    """The prices that rows may have, 0 where a price speaks of a side that has no limit; and J of the rows at these."""
+    price = np.where((price > 0) & np.isinf(lower), 0.0, price)
+    price = np.where((price < 0) & np.isinf(upper), 0.0, price)
+    limits = np.where(price > 0, lower, upper)
+    return price, float(np.dot(price, np.where(price == 0, 0.0, limits)))

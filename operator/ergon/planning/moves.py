@@ -160,7 +160,7 @@ class _Sizes:
     """Memory of replicas: the most that the operating points on their pool say."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+        self._barred = fleet.barred
         self._models = {model.key: model for model in fleet.models}
         self._pools = {pool.name: pool for pool in fleet.pools}
         self._known: dict[tuple[ModelKey, str, str], int] = {}
@@ -183,10 +183,10 @@ class _Sizes:
         return max(fitting, default=variant.memory_bytes)
 
     def may_be(self, replica: Replica, server: ServerKey) -> bool:
-        """Whether the replica's revision was not refused there."""
+        """Whether the replica's revision is not refused there, nor avoids the server."""
         model = self._models.get(replica.model)
         variant = model.variant(replica.variant) if model is not None else None
-        return variant is not None and (replica.model, variant.load_revision, server) not in self._fleet.refused
+        return variant is not None and (replica.model, variant.load_revision, server) not in self._barred
 
 
 def moves(current: tuple[Replica, ...], placements: Mapping[ModelKey, tuple[Replica, ...]]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ergon.fleet.types import ModelKey, Replica
 from ergon.planning.candidates import Reason
+from ergon.planning.ground import Ground
 
 Provenance = Literal["profile", "learned", "assumed"]
 
@@ -46,7 +47,7 @@ class Plan:
     `unserved`: work per second of models whose demand is not met. `over_limit_watts`: by budget, the watts above 0.95 x its
     limit that cannot be avoided. `pool_watts`: power by pool, which adds up to `watts`. `lower_bound_watts`: no plan of the
     same shortfall can take less. `notes`: what a person should know about how the plan was made, such as a solver that found
-    no answer in its time.
+    no answer in its time. `ground`: what it leaves to the plan that is made after it.
     """
 
     placements: dict[ModelKey, tuple[Replica, ...]] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Plan:
     grams_per_hour: float = 0.0
     lower_bound_watts: float = 0.0
     notes: tuple[str, ...] = ()
+    ground: Ground | None = field(default=None, compare=False, repr=False)
 
     @property
     def gap(self) -> float:

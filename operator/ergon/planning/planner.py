@@ -3,10 +3,13 @@
 judge all candidates -> optimum over whole pools -> pack on servers -> improve -> keep what is not worth moving -> explain
 """
 
+from dataclasses import replace
+
 from ergon.fleet.types import Fleet, ModelKey, Replica, ServerKey
 from ergon.planning.bound import lower_bound_watts
 from ergon.planning.effort import Effort, Weights
 from ergon.planning.explain import Alternatives
+from ergon.planning.ground import Ground
 from ergon.planning.limits import Limit, build_limits
 from ergon.planning.plan import Load, Plan
 from ergon.planning.power import Figures, figures, replica_watts
@@ -15,18 +18,32 @@ from ergon.planning.search import Found, search
 from ergon.planning.servers import Servers, lacking_work
 
 
-def plan(fleet: Fleet, *, weights: Weights | None = None, effort: Effort | None = None) -> Plan:
-    """A plan for the fleet. Never fails: what cannot be placed or served is said in the plan, with reasons in `alternatives`."""
+def plan(fleet: Fleet, *, weights: Weights | None = None, effort: Effort | None = None, before: Plan | None = None) -> Plan:
+    """A plan for the fleet. Never fails: what cannot be placed or served is said in the plan, with reasons in `alternatives`.
+
+    `before`: the last plan. What it knows of all that is the same is not worked out again, and where only mending is asked for
+    its shares are kept; the same fleet and the same plan before give the same plan.
+    """
     weights, effort = weights or Weights(), effort or Effort.normal()
-    problem = build_problem(fleet, weights)
+    made = _plan(fleet, weights, effort, before)
+    stay = {key for key, _, _ in fleet.avoided if key in made.missing_replicas or made.unserved.get(key, 0.0) > 0}
+    if not stay:
+        return made
+    # Nowhere else is room: it is tried again, now and then, where it keeps failing.
+    return _plan(replace(fleet, avoided=frozenset(one for one in fleet.avoided if one[0] not in stay)), weights, effort, before)
+
+
+def _plan(fleet: Fleet, weights: Weights, effort: Effort, before: Plan | None) -> Plan:
+    ground = before.ground if before is not None and before.ground and before.ground.problem.weights == weights else None
+    problem = build_problem(fleet, weights, ground.problem if ground is not None else None)
     limits = build_limits(fleet, problem)
-    found = search(problem, limits, effort)
+    found = search(problem, limits, effort, before if ground is not None else None)
     counted = figures(found.servers)
-    bound = lower_bound_watts(problem, limits, effort, found.servers, counted, found.level, found.proof)
-    return _written(problem, limits, found, counted, bound)
+    bound, prices = lower_bound_watts(problem, limits, effort, found.servers, counted, found.level, found.proof, ground)
+    return _written(problem, limits, found, counted, bound, Ground(problem, prices))
 
 
-def _written(problem: Problem, limits: tuple[Limit, ...], found: Found, counted: Figures, bound: float) -> Plan:
+def _written(problem: Problem, limits: tuple[Limit, ...], found: Found, counted: Figures, bound: float, ground: Ground) -> Plan:
     """The plan as its readers know it."""
     servers = found.servers
     placements, loads = _placements(problem, servers)
@@ -52,6 +69,7 @@ def _written(problem: Problem, limits: tuple[Limit, ...], found: Found, counted:
         grams_per_hour=counted.grams_per_hour,
         lower_bound_watts=bound,
         notes=(*problem.notes, *found.notes),
+        ground=ground,
     )
 
 

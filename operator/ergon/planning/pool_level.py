@@ -5,15 +5,19 @@ any plan, so its bound is a bound for plans. Replicas that carry load are no col
 needs at least g x max(1, its busy share / rho) of them. Shortfall comes first, priority by priority.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from ergon.planning.arrays import Bools, Floats, Ints
 from ergon.planning.effort import Effort
 from ergon.planning.limits import Limit, closed_by
-from ergon.planning.linear import INFINITY, Answer, Programme
+from ergon.planning.linear import INFINITY, Answer, Prices, Programme, Solver
 from ergon.planning.problem import MANY, Problem
+
+LEVELS = 16
+"""More than a pool has steps of awakeness: step n of pool p has the number p x LEVELS + n."""
 
 AWAKE_LEVELS = 4
 """Steps of awakeness of a pool that are counted in whole servers; more would cost more time than they tell."""
@@ -34,7 +38,7 @@ class PoolLevel:
 
     `busy_price`, `memory_price`, `slot_price`: J of a whole server's busy share, memory or places in each pool.
     `bound`: J that no plan of this shortfall is below; None when the solver found nothing. `none_short`: the bound is for
-    plans that lack nothing.
+    plans that lack nothing. `prices`: what it was found by, for the bounds of plans to come.
     """
 
     share: Floats
@@ -45,6 +49,7 @@ class PoolLevel:
     slot_price: Floats
     bound: float
     none_short: bool
+    prices: Prices = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,12 @@ class _Model:
         self._add_pools()
         self._add_limits(limits)
         self.tiers = self._add_tiers(effort) if lenient else []
-        self.solver = self._programme.solver(effort.solver_seconds)
-        self._priced = self.solver.cost
+        self._solver_seconds = effort.solver_seconds
+
+    @cached_property
+    def solver(self) -> Solver:
+        """The programme in HiGHS; made when something is to be solved, since a bound from known prices needs none."""
+        return self._programme.solver(self._solver_seconds)
 
     def _add_columns(self) -> _Columns:
         problem, c = self.problem, self.problem.candidates
@@ -193,7 +202,7 @@ class _Model:
 
         need = problem.need.astype(float)
         row[:] = -1
-        row[x.missing_of] = self._programme.add_rows(len(x.missing_of), need[x.missing_of])
+        row[x.missing_of] = self._programme.add_rows(len(x.missing_of), need[x.missing_of], name="model need", of=x.missing_of)
         counted = row[c.model[x.share_of]] >= 0
         put(row[c.model[x.share_of[counted]]], x.share[counted], self._replicas_for[x.share_of[counted]])
         put(row[c.model[x.held_of]], x.held, 1.0)
@@ -207,7 +216,8 @@ class _Model:
         tight &= limited
         tight_of = np.flatnonzero(tight)
         row[:] = -1
-        row[tight_of] = self._programme.add_rows(len(tight_of), upper=problem.highest[tight_of].astype(float))
+        most = problem.highest[tight_of].astype(float)
+        row[tight_of] = self._programme.add_rows(len(tight_of), upper=most, name="model most", of=tight_of)
         for columns, of, weight in ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model)))):
             mine = tight[c.model[of]]
             put(row[c.model[of[mine]]], columns[mine], weight[of[mine]])
@@ -217,19 +227,19 @@ class _Model:
         c, x, on = self.problem.candidates, self.columns, self.problem.on
         put, add_rows, count = self._programme.put, self._programme.add_rows, len(self.problem.pools)
         replicas = ((x.share, x.share_of, self._replicas_for), (x.held, x.held_of, np.ones(len(c.model))))
-        self._priced_rows = [busy := add_rows(count, upper=0.0)]
+        self._priced_rows = [busy := add_rows(count, upper=0.0, name="pool busy")]
         put(busy, x.servers, -self._fill)
         put(busy[c.pool[x.share_of]], x.share, self._servers_for[x.share_of])
         self._parts = _parts(self.problem)
         for number, part in enumerate(self._parts):
-            rows = add_rows(count, upper=0.0)
+            rows = add_rows(count, upper=0.0, name=f"pool part {number}")
             put(rows, x.servers, -1.0)
             for columns, of, weight in replicas:
                 mine = np.flatnonzero(part[of] > 0)
                 put(rows[c.pool[of[mine]]], columns[mine], (part * weight)[of[mine]])
             if number < 2:
                 self._priced_rows.append(rows)
-        nodes = add_rows(count, upper=0.0)
+        nodes = add_rows(count, upper=0.0, name="pool nodes")
         put(nodes, x.servers, 1.0)
         put(nodes, x.nodes, -on.per_node.astype(float))
         self._add_awake()
@@ -243,13 +253,16 @@ class _Model:
         below: dict[int, int] = {}
         for pool, step, candidates in self._levels:
             column = self._programme.add_columns(np.array([step * self._watt_cost[pool]]), float(on.most[pool]), whole=True)
-            need = self._programme.add_rows(2, upper=0.0)
+            level = np.array([pool * LEVELS + sum(other == pool for other, _, _ in self.awake)])
+            need = np.concatenate(
+                [self._programme.add_rows(1, upper=0.0, name=f"level {what}", of=level) for what in ("load", "server")]
+            )
             self._programme.put(np.full(len(candidates), need[0]), share_column[candidates], self._servers_for[candidates])
             self._programme.put(need[:1], column, -self._fill)
             self._programme.put(need[1:], column, 1.0)
             self._programme.put(need[1:], np.array([below.get(pool, int(x.servers[pool]))]), -1.0)
-            for part in self._parts:
-                room = self._programme.add_rows(1, upper=0.0)
+            for number, part in enumerate(self._parts):
+                room = self._programme.add_rows(1, upper=0.0, name=f"level part {number}", of=level)
                 held = candidates[part[candidates] > 0]
                 self._programme.put(np.full(len(held), room[0]), share_column[held], (part * self._replicas_for)[held])
                 self._programme.put(room, column, -1.0)
@@ -265,7 +278,7 @@ class _Model:
         places = places[several[places // pools]] if pools else places
         if not len(places):
             return
-        rows = self._programme.add_rows(len(places), upper=0.0)
+        rows = self._programme.add_rows(len(places), upper=0.0, name="place apart", of=places)
         self._programme.put(rows, x.servers[places % pools], -1.0)
         for columns, of, weight in replicas:
             place = c.model[of] * pools + c.pool[of]
@@ -278,10 +291,10 @@ class _Model:
         c, x, on = self.problem.candidates, self.columns, self.problem.on
         watts = on.pue[c.pool] * self._watts
         slope = on.pue[c.pool] * c.slope_watts * self._busy
-        for limit in limits:
+        for number, limit in enumerate(limits):
             if limit.hopeless:
                 continue
-            row = self._programme.add_rows(1, upper=limit.watts - limit.constant)
+            row = self._programme.add_rows(1, upper=limit.watts - limit.constant, name="limit", of=np.array([number]))
             mine = limit.candidates[x.share_of]
             drawn = (watts if limit.whole_pools else slope)[x.share_of[mine]]
             self._programme.put(np.full(int(mine.sum()), row[0]), x.share[mine], drawn)
@@ -315,7 +328,7 @@ class _Model:
 
     def cost_of_running(self) -> Floats:
         """The programme's costs without those of shortfall."""
-        cost = self._priced.copy()
+        cost = self._programme.cost
         cost[self.columns.unserved] = cost[self.columns.missing] = 0.0
         return cost
 
@@ -326,7 +339,8 @@ class _Model:
         share[x.share_of] = np.clip(answer.values[x.share], 0.0, 1.0)
         held[x.held_of] = np.maximum(answer.values[x.held], 0.0)
         busy, memory, slots = (np.maximum(-prices[rows], 0.0) for rows in self._priced_rows)
-        return PoolLevel(share, held, answer.values[x.servers], busy, memory, slots, bound, none_short)
+        named = self._programme.name_prices(prices)
+        return PoolLevel(share, held, answer.values[x.servers], busy, memory, slots, bound, none_short, named)
 
     def relaxed(self) -> Answer | None:
         """The optimum without whole numbers; where there are very many columns, by way of those that promise most."""
@@ -340,6 +354,43 @@ class _Model:
         )
         start[x.held] = _first_of_each(c.model[x.held_of], (server[c.pool] * self._parts[0])[x.held_of])
         return self.solver.sifted(start)
+
+    def name_prices(self, prices: Floats) -> Prices:
+        """The rows' prices by what the rows speak of."""
+        return self._programme.name_prices(prices)
+
+    def bound_at(self, prices: Prices, lacking: tuple[Floats, Floats] | None) -> float:
+        """J that the programme cannot go below, from these prices of its rows. Without `lacking`: where nothing lacks."""
+        x, models = self.columns, self.problem.candidates.model
+        worth, reduced = self._programme.priced(prices)
+        lower, upper = self._programme.boxes()
+        serve = np.full(len(self.problem.models), np.inf)
+        np.minimum.at(serve, models[x.share_of], reduced[x.share])
+        asked = self.problem.demand > 0
+        if lacking is not None:
+            worth -= self._worth_of_lacking(reduced, serve, lacking)
+        worth += float(serve[asked & np.isfinite(serve)].sum())
+        rest = np.concatenate([x.held, x.servers, x.nodes, np.array([column for _, column, _ in self.awake], np.int64)])
+        return worth + float(np.minimum(reduced[rest] * lower[rest], reduced[rest] * upper[rest]).sum())
+
+    def _worth_of_lacking(self, reduced: Floats, serve: Floats, lacking: tuple[Floats, Floats]) -> float:
+        """J that so much lacking may save, at the best price of each tier's shortfall; `serve` is cut down to that price."""
+        x, saved = self.columns, 0.0
+        for number, tier in enumerate(self.tiers):
+            least = 1e-9 * tier.unit
+            allowed = float(lacking[number % 2][tier.models].sum()) * (1 + 1e-9) + least
+            if number % 2 == 0:
+                columns, of = x.missing[tier.models[x.missing_of]], x.missing_of[tier.models[x.missing_of]]
+                worth, amount = self._programme.cost[columns] - reduced[columns], self.problem.need[of].astype(float)
+                price = _price_of(worth, amount, allowed)
+                saved += float((amount * np.maximum(worth - price, 0.0)).sum())
+            else:
+                of = x.unserved_of[tier.models[x.unserved_of]]
+                amount = self.problem.demand[of]
+                price = _price_of(serve[of] / amount, amount, allowed)
+                serve[of] = np.minimum(serve[of], price * amount)
+            saved += price * allowed
+        return saved
 
     def lacks(self, answer: Answer) -> bool:
         """Whether something is short in the answer."""
@@ -424,15 +475,37 @@ def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) ->
 
 def bound_in_watts(
     problem: Problem, limits: tuple[Limit, ...], effort: Effort, missing: Floats, unserved: Floats
-) -> float | None:
-    """Watts, those that are drawn anyway left out, that no plan is below that lacks no more than this in any tier."""
+) -> tuple[float, Prices] | None:
+    """Watts, those that are drawn anyway left out, that no plan is below that lacks no more than this in any tier; the prices."""
     model = _Model(problem, limits, effort, lenient=True, watts=True)
     for number, tier in enumerate(model.tiers):
         lacking = float((missing if number % 2 == 0 else unserved)[tier.models].sum()) / tier.unit
         model.solver.set_row(tier.row, -INFINITY, lacking * (1 + 1e-9) + 1e-9)
     model.solver.set_cost(model.cost_of_running())
     relaxed = model.relaxed()
-    return None if relaxed is None else relaxed.bound
+    return None if relaxed is None else (relaxed.bound, model.name_prices(relaxed.prices))
+
+
+def bound_at_prices(
+    problem: Problem, limits: tuple[Limit, ...], effort: Effort, prices: Prices, lacking: tuple[Floats, Floats] | None
+) -> float:
+    """The same from prices that were found for another fleet, without solving anything.
+
+    `lacking`: replicas missing and work unserved by model, None where nothing lacks. Any prices give a true bound (weak
+    duality); those of a fleet much like this one a good one. What a model's demand, or shortfall, is worth is found anew.
+    """
+    model = _Model(problem, limits, effort, lenient=lacking is not None, watts=True)
+    return model.bound_at(prices, lacking)
+
+
+def _price_of(worth: Floats, amount: Floats, allowed: float) -> float:
+    """J of one unit lacking, such that those worth more are no more than may lack."""
+    order = np.argsort(-worth, kind="stable")
+    beyond = np.flatnonzero(np.cumsum(amount[order]) > allowed)
+    if not len(beyond):
+        return 0.0
+    price = float(worth[order[beyond[0]]])
+    return max(0.0, price) if np.isfinite(price) else float(worth[np.isfinite(worth)].max(initial=0.0))
 
 
 def _first_of_each(models: Ints, worth: Floats) -> Bools:

@@ -3,17 +3,16 @@
 Models and pools are in the order of their names, so that the order of the snapshot's parts means nothing.
 """
 
-import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
-from ergon.fleet.types import Fleet, Model, ModelKey, Pool, ServerKey, Variant
+from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey, Variant
 from ergon.planning.arrays import Bools, Floats, Ints
-from ergon.planning.candidates import ORDER, judge_all
+from ergon.planning.candidates import ORDER
 from ergon.planning.effort import Weights
-from ergon.planning.points import best_points
+from ergon.planning.judged import Judged, judged_again
 
 HUNG_ENOUGH = 2
 """Servers on which a revision's load may hang: each hang costs one of Triton's load threads, and a third would tell no more."""
@@ -79,16 +78,15 @@ class Problem:
     `demand` is what could be served at all were the model alone; `excess` the rest. `lowest`, `highest`: replicas; `need`: of
     the lowest those for which there could be servers at all.
     `tier`: 0 for the highest priority. `first`: candidates of model m are first[m] to first[m + 1] - 1. `refused`: by candidate
-    the ordinals that must not be used. `standing`: (candidate, ordinal) of the current replicas that may stay.
+    the ordinals that must not be used. `standing`: (candidate, ordinal) of the current replicas that may stay, which are
+    `standing_replicas` in the same order.
     """
 
     fleet: Fleet
     weights: Weights
     models: tuple[Model, ...]
     pools: tuple[Pool, ...]
-    variants: tuple[Variant, ...]
-    model_of_variant: Ints
-    reason: Ints
+    judged: Judged
     on: Pools
     candidates: Candidates
     first: Ints
@@ -100,18 +98,34 @@ class Problem:
     tier: Ints
     refused: dict[int, frozenset[int]]
     standing: tuple[tuple[int, int], ...]
+    standing_replicas: tuple[Replica, ...]
     notes: tuple[str, ...]
 
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All variants, in the order of models and names."""
+        return self.judged.variants
 
-def build_problem(fleet: Fleet, weights: Weights) -> Problem:
-    """Judge all candidates, choose their operating points and put everything into arrays."""
+    @property
+    def model_of_variant(self) -> Ints:
+        """By variant."""
+        return self.judged.model_of
+
+    @property
+    def reason(self) -> Ints:
+        """By variant and pool, as `judge_all` says."""
+        return self.judged.reason
+
+
+def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None) -> Problem:
+    """Judge all candidates, choose their operating points and put everything into arrays.
+
+    What an earlier problem says of models and pools that are the same is taken from it.
+    """
     models = tuple(sorted(fleet.models, key=lambda model: model.key))
     pools = tuple(sorted(fleet.pools, key=lambda pool: pool.name))
-    variants = tuple(variant for model in models for variant in sorted(model.variants, key=lambda variant: variant.name))
-    model_of = np.repeat(np.arange(len(models)), [len(model.variants) for model in models])
-    slo = np.array([math.inf if m.slo_latency_seconds is None else m.slo_latency_seconds for m in models])
-    best = best_points(variants, slo[model_of] if len(models) else slo, pools)
-    reason = judge_all(fleet, models, model_of, variants, pools, best)
+    judged = judged_again(fleet, models, pools, (before.fleet, before.models, before.pools, before.judged) if before else None)
+    variants, model_of, best, reason = judged.variants, judged.model_of, judged.best, judged.reason
 
     on = _pools(pools, weights)
     v, p = np.nonzero(reason == len(ORDER))
@@ -139,14 +153,13 @@ def build_problem(fleet: Fleet, weights: Weights) -> Problem:
     first = np.searchsorted(candidates.model, np.arange(len(models) + 1))
     lowest, highest = _replica_bounds(models)
     demand, excess, notes = _demand(fleet, models, candidates, on, highest)
+    standing = _standing(fleet, models, pools, variants, model_of, candidates, on, refused)
     return Problem(
         fleet=fleet,
         weights=weights,
         models=models,
         pools=pools,
-        variants=variants,
-        model_of_variant=model_of,
-        reason=reason,
+        judged=judged,
         on=on,
         candidates=candidates,
         first=first,
@@ -157,7 +170,8 @@ def build_problem(fleet: Fleet, weights: Weights) -> Problem:
         need=np.minimum(np.minimum(lowest, highest), _servers_that_could_hold(candidates, on, len(models))),
         tier=_tiers(models, pools, candidates),
         refused=refused,
-        standing=_standing(fleet, models, pools, variants, candidates, on, refused),
+        standing=tuple(standing.values()),
+        standing_replicas=tuple(standing),
         notes=notes,
     )
 
@@ -198,20 +212,21 @@ def _refusals(
 ) -> tuple[Bools, Bools, dict[int, frozenset[int]]]:
     """What must not be loaded again: candidates that may only stay, those that are none any more, and single servers."""
     standing_only, gone = np.zeros(len(v), np.bool_), np.zeros(len(v), np.bool_)
-    if not fleet.refused:
+    barred = fleet.barred
+    if not barred:
         return standing_only, gone, {}
     hung: Counter[tuple[ModelKey, str]] = Counter((key, revision) for key, revision, _ in fleet.refused)
     by_pool: dict[tuple[ModelKey, str, str], set[int]] = {}
     variants_of: dict[ModelKey, list[Variant]] = defaultdict(list)
     for number, variant in enumerate(variants):
         variants_of[models[model_of[number]].key].append(variant)
-    for key, revision, server in fleet.refused:
+    for key, revision, server in barred:
         by_pool.setdefault((key, revision, server.pool), set()).add(server.ordinal)
     stands = {
         (replica.model, replica.variant, replica.server.pool)
         for replica in fleet.current
         if not any(
-            (replica.model, variant.load_revision, replica.server) in fleet.refused
+            (replica.model, variant.load_revision, replica.server) in barred
             for variant in variants_of[replica.model]
             if variant.name == replica.variant
         )
@@ -297,24 +312,29 @@ def _standing(
     models: tuple[Model, ...],
     pools: tuple[Pool, ...],
     variants: tuple[Variant, ...],
+    model_of: Ints,
     candidates: Candidates,
     on: Pools,
     refused: dict[int, frozenset[int]],
-) -> tuple[tuple[int, int], ...]:
+) -> dict[Replica, tuple[int, int]]:
+    """The current replicas that may stay: candidate and ordinal of each. A model has one on a server at most."""
     if not fleet.current:
-        return ()
-    number = {
-        (models[m].key, variants[v].name, pools[p].name): c
-        for c, (m, v, p) in enumerate(
-            zip(candidates.model.tolist(), candidates.variant.tolist(), candidates.pool.tolist(), strict=True)
-        )
+        return {}
+    variant_of = {
+        (models[m].key, variant.name): v for v, (m, variant) in enumerate(zip(model_of.tolist(), variants, strict=True))
     }
+    pool_of = {pool.name: p for p, pool in enumerate(pools)}
+    number = np.full((len(variants), len(pools)), -1, np.int64)
+    number[candidates.variant, candidates.pool] = np.arange(len(candidates.variant))
     available = {pool.name: frozenset(mine) for pool, mine in zip(pools, on.ordinals, strict=True)}
-    standing: dict[tuple[ModelKey, ServerKey], tuple[int, int]] = {}
+    standing: dict[Replica, tuple[int, int]] = {}
+    last: tuple[ModelKey, ServerKey] | None = None
     for replica in sorted(set(fleet.current), key=lambda r: (r.model, r.server, r.variant)):
-        c = number.get((replica.model, replica.variant, replica.server.pool))
-        if c is None or replica.server.ordinal not in available[replica.server.pool]:
+        v, p = variant_of.get((replica.model, replica.variant)), pool_of.get(replica.server.pool)
+        c = int(number[v, p]) if v is not None and p is not None else -1
+        if c < 0 or (replica.model, replica.server) == last or replica.server.ordinal not in available[replica.server.pool]:
             continue
         if replica.server.ordinal not in refused.get(c, ()):
-            standing.setdefault((replica.model, replica.server), (c, replica.server.ordinal))
-    return tuple(standing.values())
+            standing[replica] = (c, replica.server.ordinal)
+            last = replica.model, replica.server
+    return standing

@@ -6,12 +6,14 @@ from functools import cmp_to_key
 
 import numpy as np
 
+from ergon.planning.again import mend_again
 from ergon.planning.effort import Effort
 from ergon.planning.exact import solve_whole
 from ergon.planning.improve import improve, serve_lacking
 from ergon.planning.limits import Limit
 from ergon.planning.packing import pack
 from ergon.planning.placing import Placer
+from ergon.planning.plan import Plan
 from ergon.planning.pool_level import PoolLevel, guide, solve_pools
 from ergon.planning.power import figures
 from ergon.planning.problem import Problem
@@ -20,6 +22,9 @@ from ergon.planning.settle import settle
 from ergon.planning.shares import share_out_among_busy
 from ergon.planning.shed import hold_limits
 from ergon.planning.steady import drop_idle, earns_its_moves, mend
+
+ANEW_UP_TO = 2000
+"""Candidates up to which a fleet that stays short when it is mended is planned anew at once, a matter of tenths of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,17 @@ class Found:
     proof: float | None = None
 
 
-def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Found:
-    """The best plan that the effort finds, and that is worth its moves."""
+def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: Plan | None = None) -> Found:
+    """The best plan that the effort finds, and that is worth its moves.
+
+    Where only mending is asked for and the last plan is known, a large fleet that stays short is not planned anew at once.
+    """
+    if effort.only_mend and before is not None and _priced(before) and problem.standing:
+        again = mend_again(problem, limits, before)
+        if again is not None:
+            hold_limits(again)
+            if not _short(again) or _is_large(problem):
+                return Found(again, None, ())
     level = solve_pools(problem, limits, effort)
     notes = (
         ()
@@ -47,13 +61,29 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Found
         return replace(anew(problem, limits, level, effort), notes=notes)
     mended = mend(problem, limits, effort)
     hold_limits(mended)
-    if effort.only_mend and not any(missing or work for missing, work in rank_of_shortfall(mended)):
+    if effort.only_mend and not _short(mended):
         return Found(mended, level, notes)
     better = anew(problem, limits, level, effort)
     if earns_its_moves(better.servers, mended):
         return replace(better, notes=notes)
     same = not less_short(rank_of_shortfall(better.servers), rank_of_shortfall(mended))
     return Found(mended, level, notes, better.proof if same else None)
+
+
+def _short(servers: Servers) -> bool:
+    return any(missing or work for missing, work in rank_of_shortfall(servers))
+
+
+def _is_large(problem: Problem) -> bool:
+    """Whether planning anew takes long and moves much: that is for when all is quiet, and by stages.
+
+    Not so where most is yet to be placed.
+    """
+    return len(problem.candidates.model) > ANEW_UP_TO and 2 * len(problem.standing) >= int(problem.need.sum())
+
+
+def _priced(before: Plan) -> bool:
+    return before.ground is not None and bool(before.ground.prices)
 
 
 def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort) -> Found:

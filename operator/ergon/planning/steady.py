@@ -1,5 +1,6 @@
 """What stands, stays: the current plan mended with the fewest moves, and whether another plan earns its moves."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ergon.planning.effort import Effort
@@ -24,15 +25,15 @@ LOAD_SECONDS = 20.0
 
 def mend(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Servers:
     """The current replicas where they may stay, and the least that must be added or taken away."""
-    mended = _standing(problem, limits)
+    mended = standing(problem, limits)
     find_shares(mended, effort)
-    if not (short := _lacking(mended)):
+    if not (short := lacking(mended)):
         return mended
     placer = Placer(mended)
     for m in short:
         placer.place_all(m)
     serve_lacking(placer)
-    if not _lacking(mended):
+    if not lacking(mended):
         return mended
     best = mended
     for drop in (True, False):  # the last one as good wins: it moves less
@@ -44,23 +45,24 @@ def mend(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> Servers
 
 def _by_priority(problem: Problem, limits: tuple[Limit, ...], effort: Effort, *, drop: bool) -> Servers:
     """Where not everything can be served: what matters most first. With `drop`, replicas that serve nothing make room."""
-    servers = _standing(problem, limits)
+    servers = standing(problem, limits)
     share_out(servers, effort)
     if drop:
         drop_idle(servers)
     placer = Placer(servers)
-    for m in _lacking(servers):
+    for m in lacking(servers):
         placer.place_all(m)
     return servers
 
 
-def _standing(problem: Problem, limits: tuple[Limit, ...]) -> Servers:
+def standing(problem: Problem, limits: tuple[Limit, ...], shares: Mapping[tuple[int, int], float] | None = None) -> Servers:
+    """The current replicas that may stay, with their busy shares where those are known by (candidate, ordinal)."""
     servers = Servers.empty(problem, limits)
-    _keep(servers)
+    _keep(servers, shares or {})
     return servers
 
 
-def _keep(servers: Servers) -> None:
+def _keep(servers: Servers, shares: Mapping[tuple[int, int], float]) -> None:
     """Put the standing replicas where they stand, the more important first; those that nobody asks for are left."""
     problem, table = servers.problem, servers.table
     c = problem.candidates
@@ -70,14 +72,14 @@ def _keep(servers: Servers) -> None:
         wanted = table.highest[m] if table.demand[m] > 0 else table.lowest[m]
         fits = table.memory[number] <= servers.free_bytes[s] and servers.free_slots[s] >= 1
         if fits and len(servers.homes[m]) < wanted and servers.spare(number, s, 0.0) >= 0 and not _closed(servers, number):
-            servers.put(number, s, 0.0)
+            servers.put(number, s, shares.get((number, ordinal), 0.0))
 
 
 def _closed(servers: Servers, c: int) -> bool:
     return any(limit.hopeless and limit.pools[servers.table.pool[c]] for limit in servers.limits)
 
 
-def _lacking(servers: Servers) -> list[int]:
+def lacking(servers: Servers) -> list[int]:
     """Models that lack work or replicas, the most important and then the largest first."""
     table, tier = servers.table, servers.problem.tier
     found = [m for m in range(len(servers.homes)) if lacking_work(servers, m) > 0 or len(servers.homes[m]) < table.lowest[m]]
