@@ -46,6 +46,7 @@ def _point(spec: Profile) -> OperatingPoint:
         watts=spec.watts,
         awake_watts=spec.awake_watts,
         memory_bytes=quantity_bytes(spec.memory) if spec.memory is not None else None,
+        counts_tokens=spec.requests_per_second is None,
     )
 
 
@@ -63,6 +64,7 @@ def build_model(key: ModelKey, uid: str, generation: int, spec: SpecializedModel
         fixed_replicas=spec.replicas,
         variants=tuple(build_variant(variant) for variant in spec.variants),
         slo_latency_seconds=duration_seconds(spec.slo.latency) if spec.slo.latency is not None else None,
+        input_weight=spec.work.input_weight,
     )
 
 
@@ -95,6 +97,8 @@ def build_pool(
         pue=spec.power.pue,
         price_per_server_hour=spec.price_per_server_hour,
         grams_per_kilowatt_hour=spec.carbon.grams_per_kilowatt_hour,
+        boot_delay_seconds=duration_seconds(spec.power.boot_delay),
+        off_delay_seconds=duration_seconds(spec.power.off_delay),
     )
 
 

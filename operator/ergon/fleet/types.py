@@ -53,7 +53,7 @@ class OperatingPoint:
 
     `product` is matched with the pool's product; without one, `accelerator_class` with the pool's class. Work is requests, or
     for generative models weighted tokens. `watts` and `awake_watts` are those of the server's accelerators while executing,
-    and as soon as they execute at all.
+    and as soon as they execute at all. `counts_tokens`: work is in tokens, which Triton's counters do not show.
     """
 
     product: str | None
@@ -64,6 +64,7 @@ class OperatingPoint:
     watts: float | None = None
     awake_watts: float | None = None
     memory_bytes: int | None = None
+    counts_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A SpecializedModel in plain numbers."""
+    """A SpecializedModel in plain numbers. `input_weight`: what an input token counts for, an output token being 1."""
 
     key: ModelKey
     uid: str
@@ -98,10 +99,16 @@ class Model:
     fixed_replicas: int | None
     variants: tuple[Variant, ...]
     slo_latency_seconds: float | None = None
+    input_weight: float = 0.1
 
     def variant(self, name: str) -> Variant | None:
         """The variant of that name, if the model has it."""
         return next((variant for variant in self.variants if variant.name == name), None)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether its work is output tokens + `input_weight` x input tokens (a profile says tokensPerSecond), else requests."""
+        return any(point.counts_tokens for variant in self.variants for point in variant.points)
 
     @property
     def wanted_replicas(self) -> int:
@@ -116,6 +123,7 @@ class Model:
 class Pool:
     """An AcceleratorPool in plain numbers.
 
+    `boot_delay_seconds`: from asking for a server to its being up; `off_delay_seconds`: from giving it back to its power being gone.
     `unavailable`: ordinals that cannot be had. `idle_watts` and `busy_watts` are those of all accelerators of one server,
     `host_watts` those of the rest of a node, which `servers_per_node` servers share. With `scale_in` False, nodes stay on.
     """
@@ -145,6 +153,8 @@ class Pool:
     pue: float = 1.0
     price_per_server_hour: float = 0.0
     grams_per_kilowatt_hour: float = 0.0
+    boot_delay_seconds: float = 180.0
+    off_delay_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
