@@ -7,6 +7,7 @@ import typer
 from ergon import __version__
 from ergon.cli.plan import plan
 from ergon.cli.run import run
+from ergon.cli.simulate import simulate
 
 app = typer.Typer(
     name="ergon",
@@ -27,6 +28,7 @@ def top(version: bool = typer.Option(False, "--version", help="Print the version
 
 app.command()(run)
 app.command()(plan)
+app.command()(simulate)
 
 
 def _mount() -> None:

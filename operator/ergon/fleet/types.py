@@ -123,7 +123,7 @@ class Model:
 class Pool:
     """An AcceleratorPool in plain numbers.
 
-    `boot_delay_seconds`: from asking for a server to its being up; `off_delay_seconds`: from giving it back to its power being gone.
+    `boot_delay_seconds`: from asking for a server to its being up; `off_delay_seconds`: from giving it back to its power's end.
     `unavailable`: ordinals that cannot be had. `idle_watts` and `busy_watts` are those of all accelerators of one server,
     `host_watts` those of the rest of a node, which `servers_per_node` servers share. With `scale_in` False, nodes stay on.
     """

@@ -5,8 +5,8 @@ Two kinds. *Batched* models (rates in requests): Triton's dynamic batcher sends 
 
 Between points the time of an execution, or of a step of generation, is taken as a straight line over the batch. Below the
 smallest measured batch nothing is known, so the least is assumed that contradicts no measurement: a batched model takes the share
-of the server that its rate there says, and no less latency than measured; a request of a continuous model is no faster than at the
-smallest batch.
+of the server that its rate there says, and no less latency than measured; a request of a continuous model is no faster than at
+the smallest batch.
 """
 
 import json
@@ -172,7 +172,7 @@ def _slope_by_rate(n: Floats, work_rate: Floats, batch: Floats, rate: Floats, sl
 
 
 def queue_policy(config_json: str) -> QueuePolicy:
-    """What a variant's `config` (laid over config.pbtxt) says of batching and queueing; what is not understood counts as not said."""
+    """What a variant's `config` says of batching and queueing; what is not understood counts as not said."""
     config = json.loads(config_json or "{}")
     batching = _map(config.get("dynamic_batching"))
     rules = _map(batching.get("default_queue_policy"))

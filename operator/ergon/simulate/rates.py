@@ -1,9 +1,10 @@
 """Rate mode: the same fleet, with requests as a flow; queueing and batches by formula. For weeks and months.
 
 Between two events (a step of the trace, a look of the policy, a change of the fleet) all is constant. A batched replica with x
-requests a second serves batches of b = m + exp(-m), m = x t(b) / (1 - U'), what comes during one execution (Poisson), U' being the
-busy share of the others on its server; a continuous one has as many in generation as make its rate. A request counts as in time
-where l (1 + 3U / (1 - U)) of all its replicas, the planner's rule for p95, keeps the target, U being the planner's sum of x / mu.
+requests a second serves batches of b = m + exp(-m), m = x t(b) / (1 - U'), what comes during one execution (Poisson), U' being
+the busy share of the others on its server; a continuous one has as many in generation as make its rate. A request counts as in
+time where l (1 + 3U / (1 - U)) of all its replicas, the planner's rule for p95, keeps the target, U being the planner's sum of x
+/ mu.
 """
 
 import math
@@ -48,8 +49,6 @@ class RateRun:
         self._heap: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = count()
         self.world = World(fleet, places, settings, begin, self._later)
-        self.world.became_ready = lambda replica, now: self._mark()
-        self.world.gone = lambda replica: self._mark()
         many = len(workload.models)
         self._route = np.array(route if route is not None else range(many))
         self._slo = [m.slo_latency_seconds if m.slo_latency_seconds is not None else math.inf for m in workload.models]
@@ -64,7 +63,7 @@ class RateRun:
         self._work, self._requests = np.zeros(many), np.zeros(many)
         self._served_work = np.zeros(many)
         self._row = -1
-        self._dirty = True
+        self._dirty, self._changes = True, 0
         self._looked = begin
         self._late = np.zeros(many)
         self._passed = np.zeros((2, many))
@@ -100,7 +99,6 @@ class RateRun:
                 while heap and heap[0][0] <= now:
                     _, _, call = heappop(heap)
                     call(now)
-                    self._dirty = True
             world.advance(now)
             sampler.sample(self, now)
             self._progress(now)
@@ -108,9 +106,6 @@ class RateRun:
 
     def _later(self, at: float, call: Callable[[float], None]) -> None:
         heappush(self._heap, (at, next(self._order), call))
-
-    def _mark(self) -> None:
-        self._dirty = True
 
     def _take_row(self, row: int) -> None:
         """The step's rates; a general model takes over the others' work."""
@@ -128,9 +123,9 @@ class RateRun:
 
     def _pass(self, now: float, until: float) -> None:
         """Count what happens between two events."""
-        if self._dirty:
+        if self._dirty or self.world.changes != self._changes:
             self._settle()
-            self._dirty = False
+            self._dirty, self._changes = False, self.world.changes
         passed = until - now
         for p, (execution, awake) in enumerate(zip(self._execution_watts, self._awake_watts, strict=True)):
             self._execution[p] += execution * passed
@@ -183,7 +178,7 @@ class RateRun:
         for replica, work in flows:
             server, place = replica.server, replica.place
             others = busy[id(server)] - first[id(replica)][0]
-            share, watts, active = _served(place, work, min(others, 0.95)) if others > 0.02 else first[id(replica)]
+            _, watts, active = _served(place, work, min(others, 0.95)) if others > 0.02 else first[id(replica)]
             execution_watts[server.pool] += watts
             self._model_watts[replica.model] += watts
             if place.awake_watts > 0:

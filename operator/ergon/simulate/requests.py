@@ -1,13 +1,13 @@
 """Request mode: every request, batch and power step as an exact discrete event.
 
-A request goes to one of its model's ready replicas (`Settings.balance`: the fewer requests of two drawn at random, as Envoy does by
-default, or in turn, as Traefik does). A batched replica hands waiting requests to its free instances as Triton's dynamic batcher
-does: all that wait, up to the largest batch, at once, or after max_queue_delay where that is set and the batch is not full. A
-continuous replica takes a request as soon as fewer than its largest batch are in generation.
+A request goes to one of its model's ready replicas (`Settings.balance`: the fewer requests of two drawn at random, as Envoy does
+by default, or in turn, as Traefik does). A batched replica hands waiting requests to its free instances as Triton's dynamic
+batcher does: all that wait, up to the largest batch, at once, or after max_queue_delay where that is set and the batch is not
+full. A continuous replica takes a request as soon as fewer than its largest batch are in generation.
 
-What executes on one server shares its time by the planner's additive busy shares: a batch wants all of it, a generation the share of
-its largest rate that its requests in flight make. Where they want more than one server's time together, all are slowed alike. So
-one event a server is enough, the next completion, on a clock (`virtual`) that grows by seconds of unhindered work.
+What executes on one server shares its time by the planner's additive busy shares: a batch wants all of it, a generation the share
+of its largest rate that its requests in flight make. Where they want more than one server's time together, all are slowed alike.
+So one event a server is enough, the next completion, on a clock (`virtual`) that grows by seconds of unhindered work.
 """
 
 import math

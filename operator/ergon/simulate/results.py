@@ -44,7 +44,7 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One entry a step, the first ending at `seconds[0]`; tables have a column a pool. Watts are means over the step, at the wall.
+    """One entry a step, the first ending at `seconds[0]`; tables have a column a pool. Watts: means of the step, at the wall.
 
     `latency_share`: p95 of latency as a share of the target, NaN where unknown.
     """

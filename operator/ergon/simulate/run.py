@@ -256,7 +256,7 @@ class Simulation:
         self, found: dict[int, Result], at: int, policy: Policy, size: str, what: str, *, short: bool = False,
         route: list[int] | None = None,
     ) -> bool:  # fmt: skip
-        """Whether a size keeps 99 % in time, 97 % of each model; it is given up as soon as it cannot. What was run is kept; the largest in any case."""
+        """Whether a size keeps 99 % in time, 97 % of each model; it is given up as soon as it cannot. What was run to its end is kept."""
         total = float(self.job.workload.steps.requests[self.rows].sum())
         try:
             found[at] = self.run(policy, size=size, what=what, route=route, misses_allowed=int(total * (1 - ENOUGH)) + 1)

@@ -102,7 +102,7 @@ Timer = Callable[[float, Callable[[float], None]], None]
 
 
 class World:
-    """All servers and replicas. `ready[m]`: replicas of the m-th model that take traffic."""
+    """All servers and replicas. `ready[m]`: replicas of the m-th model that take traffic; `changes` counts changes of it."""
 
     def __init__(
         self, fleet: Fleet, places: dict[tuple[ModelKey, str, str], Place], settings: Settings, now: float, timer: Timer
@@ -125,6 +125,7 @@ class World:
         self.host_watts, self.idle_watts, self.loading_watts = [0.0] * count, [0.0] * count, [0.0] * count
         self._last = now
         self.loads = self.unloads = self.boots = 0
+        self.changes = 0
         self.became_ready: Callable[[Replica, float], None] = lambda replica, now: None
         self.gone: Callable[[Replica], None] = lambda replica: None
         for p in range(count):
@@ -208,6 +209,7 @@ class World:
                 there.state = State.READY
                 there.version += 1
                 self.ready[m].append(there)
+                self.changes += 1
         serving = sum(r.state is State.READY and r.wanted == wanted.get(key) for key, r in mine.items())
         for key, here in list(mine.items()):
             if here.wanted == wanted.get(key):
@@ -248,6 +250,7 @@ class World:
                 server.loading -= 1
                 replica.state = State.READY
                 self.ready[replica.model].append(replica)
+                self.changes += 1
                 self.became_ready(replica, at)
                 self._settle(at)
 
@@ -257,6 +260,7 @@ class World:
         replica.state = State.DRAINING
         replica.version += 1
         self.ready[replica.model].remove(replica)
+        self.changes += 1
         version = replica.version
         ends = now + self.pools[replica.server.pool].drain_timeout_seconds
 

@@ -20,7 +20,7 @@ class _Quiet(highspy.Highs):
 
 
 def cheapest_mix(homes: list[Home], work_per_second: float) -> list[tuple[Home, int]]:
-    """Pods by home, one at least in all, whose planned work adds up to the load. Raises ArithmeticError where HiGHS finds none."""
+    """Pods by home, one at least in all, whose planned work adds up to the load. Raises ArithmeticError where none does."""
     solver = _Quiet()  # type: ignore[no-untyped-call]
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("mip_rel_gap", 0.0)

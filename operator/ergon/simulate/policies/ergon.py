@@ -1,8 +1,8 @@
 """`ergon`, and `clairvoyant`: the operator's planner and moves, driven by a demand.
 
-Every minute a plan is made from what stands: mended at once while anything is under way, else improved, at most ten moves a stage,
-each before what it replaces goes. Every ten seconds a look: where requests wait or come too late, or more comes than the plan
-counts on, replicas are added, and only added.
+Every minute a plan is made from what stands: mended at once while anything is under way, else improved, at most ten moves a
+stage, each before what it replaces goes. Every ten seconds a look: where requests wait or come too late, or more comes than the
+plan counts on, replicas are added, and only added.
 """
 
 from dataclasses import replace

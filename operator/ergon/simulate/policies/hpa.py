@@ -1,8 +1,8 @@
 """`hpa` and `general-hpa`: HorizontalPodAutoscaler's rule on a model's own pods.
 
-autoscaling/v2 defaults where it has them: a sync every 15 s, tolerance 0.1, up by the larger of 100 % and 4 pods in 15 s, down to the
-highest recommendation of the last 300 s. The metric is work per second and pod, a mean over 30 s; the target 0.7 of what a pod can
-do, less where the latency rule allows less. That is more than utilisation would tell it: a full pod shows no more than 1.
+autoscaling/v2 defaults where it has them: a sync every 15 s, tolerance 0.1, up by the larger of 100 % and 4 pods in 15 s, down to
+the highest recommendation of the last 300 s. The metric is work per second and pod, a mean over 30 s; the target 0.7 of what a
+pod can do, less where the latency rule allows less. That is more than utilisation would tell it: a full pod shows no more than 1.
 """
 
 import math
