@@ -371,7 +371,7 @@ class RequestRun:
         came, work, asked = request
         place, server = replica.place, replica.server
         replica.in_flight = in_flight = replica.in_flight + 1
-        if in_flight == 1:
+        if in_flight == 1 and replica not in server.flowing:
             server.flowing.append(replica)
         replica.rate = place.work_rate[in_flight] / in_flight
         heappush(replica.flow, (replica.virtual + work, asked))
