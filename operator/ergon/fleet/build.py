@@ -65,6 +65,7 @@ def build_model(key: ModelKey, uid: str, generation: int, spec: SpecializedModel
         variants=tuple(build_variant(variant) for variant in spec.variants),
         slo_latency_seconds=duration_seconds(spec.slo.latency) if spec.slo.latency is not None else None,
         input_weight=spec.work.input_weight,
+        idle_after_seconds=duration_seconds(spec.autoscaling.idle_after),
     )
 
 

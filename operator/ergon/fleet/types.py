@@ -100,6 +100,7 @@ class Model:
     variants: tuple[Variant, ...]
     slo_latency_seconds: float | None = None
     input_weight: float = 0.1
+    idle_after_seconds: float = 600.0
 
     def variant(self, name: str) -> Variant | None:
         """The variant of that name, if the model has it."""

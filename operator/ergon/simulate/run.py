@@ -11,10 +11,10 @@ from ergon.fleet.types import Fleet, Model, ModelKey
 from ergon.planning import Effort, plan
 from ergon.planning.arrays import Floats
 from ergon.simulate.curves import Place, build_places
-from ergon.simulate.demand import Future, ObservedRate
+from ergon.simulate.demand import Forecasts, Future
 from ergon.simulate.policies.base import Fixed, Observed, Policy, Target
 from ergon.simulate.policies.cost import cheapest_mix
-from ergon.simulate.policies.ergon import Ergon
+from ergon.simulate.policies.ergon import PLAN_SECONDS, Ergon
 from ergon.simulate.policies.homes import Home, energy_best, fixed_target, homes_of
 from ergon.simulate.policies.hpa import Hpa
 from ergon.simulate.rates import RateRun
@@ -229,8 +229,19 @@ class Simulation:
     # -- policies -------------------------------------------------------------------------------------------------------------
 
     def _ergon(self) -> Result:
-        first = self.work[0]
-        return self.run(Ergon("ergon", self.fleet, ObservedRate(self.models, first), self.job.effort))
+        began = self.job.clock()
+        source = Forecasts(self.models, {model.key: self._horizon(model.key) for model in self.models}, self.job.begin)
+        source.learn(self.job.workload, self.job.begin)
+        if self.job.begin <= self.job.workload.steps.start_seconds:  # nothing to learn from: it starts with the first step
+            source.learn(self.job.workload, self.job.begin + self.job.workload.steps.step_seconds)
+        learning = self.job.clock() - began
+        result = self.run(Ergon("ergon", self.fleet, source, self.job.effort))
+        return replace(result, solver_seconds=result.solver_seconds + learning)
+
+    def _horizon(self, key: ModelKey) -> float:
+        """The plan interval, or the model's longest cold start on a server that is up."""
+        sizes = [place.memory_bytes for place in self.places.values() if place.model == key]
+        return max([PLAN_SECONDS, *map(self.job.settings.cold_start_seconds, sizes)])
 
     def _clairvoyant(self) -> Result:
         boot = max((pool.boot_delay_seconds for pool in self.fleet.pools), default=0.0)
@@ -256,7 +267,7 @@ class Simulation:
         self, found: dict[int, Result], at: int, policy: Policy, size: str, what: str, *, short: bool = False,
         route: list[int] | None = None,
     ) -> bool:  # fmt: skip
-        """Whether a size keeps 99 % in time, 97 % of each model; it is given up as soon as it cannot. What was run to its end is kept."""
+        """Whether a size keeps 99 % in time, 97 % of each model; it is given up as soon as it cannot."""
         total = float(self.job.workload.steps.requests[self.rows].sum())
         try:
             found[at] = self.run(policy, size=size, what=what, route=route, misses_allowed=int(total * (1 - ENOUGH)) + 1)

@@ -7,8 +7,6 @@ plan counts on, replicas are added, and only added.
 
 from dataclasses import replace
 
-import numpy as np
-
 from ergon.fleet.types import Fleet, ModelKey, Replica
 from ergon.planning import Effort, Plan, plan
 from ergon.planning.moves import next_stage
@@ -18,10 +16,6 @@ from ergon.simulate.policies.base import Observed, Target
 PLAN_SECONDS = 60.0
 LOOK_SECONDS = 10.0
 MOVES_AT_ONCE = 10
-MORE = 1.25
-"""A model whose requests wait is planned for so much more than it asks."""
-
-LATE_SHARE = 0.05
 
 
 class Ergon:
@@ -34,12 +28,10 @@ class Ergon:
         self.name = name
         self._fleet, self._source = fleet, source
         self._effort = effort or Effort.normal()
-        self._keys = [model.key for model in fleet.models]
         self._placements: dict[ModelKey, tuple[Replica, ...]] = {}
         self._demand: dict[ModelKey, float] = {}
         self._plan: Plan | None = None
         self._next = 0.0
-        self._waited = np.zeros(len(self._keys))
 
     @property
     def planned_watts(self) -> float | None:
@@ -62,7 +54,7 @@ class Ergon:
             self._demand = self._source.forecast(observed.now_seconds)
             self._replan(improve=not observed.under_way)
             return self._target()
-        return self._more(observed)
+        return self._more(observed.now_seconds)
 
     def _replan(self, *, improve: bool) -> None:
         current = tuple(replica for replicas in self._placements.values() for replica in replicas)
@@ -70,29 +62,21 @@ class Ergon:
         self._plan = plan(fleet, effort=self._effort if improve else Effort.quick())
         self._placements = next_stage(fleet, self._plan, MOVES_AT_ONCE) if improve else self._plan.placements
 
-    def _more(self, observed: Observed) -> Target | None:
-        """The fast path: what is short of replicas gets some now."""
-        asked = observed.work / max(observed.interval_seconds, 1e-9)
-        waits = (observed.waiting > self._waited) & (observed.waiting > 2 * np.maximum(observed.requests, 1.0))
-        late = observed.late > LATE_SHARE * np.maximum(observed.requests, 20.0)
-        self._waited = observed.waiting
-        urgent = waits | late
-        if not urgent.any():
+    def _more(self, now: float) -> Target | None:
+        """The fast path: what is short of replicas gets some now, and nothing else moves."""
+        urgent = self._source.urgent(now)
+        if not urgent:
             return None
-        demand = dict(self._demand)
-        for m in np.flatnonzero(urgent):
-            key = self._keys[m]
-            demand[key] = max(demand.get(key, 0.0), float(asked[m])) * MORE
+        demand = {key: max(work, urgent.get(key, 0.0)) for key, work in self._demand.items()}
         current = tuple(replica for replicas in self._placements.values() for replica in replicas)
         made = plan(replace(self._fleet, demand=demand, current=current), effort=Effort.quick())
-        grown = {
-            key: (*stand, *(r for r in made.placements.get(key, ()) if r.server not in {old.server for old in stand}))
-            for key, stand in self._placements.items()
-        }
+        grown = {}
+        for key, stand in self._placements.items():
+            held = {replica.server for replica in stand}
+            grown[key] = (*stand, *(r for r in made.placements.get(key, ()) if key in urgent and r.server not in held))
         if grown == self._placements:
             return None
-        self._placements = grown
-        self._demand = demand
+        self._placements, self._demand = grown, demand
         return self._target()
 
     def _target(self) -> Target:
