@@ -1,4 +1,4 @@
-"""The forty models, the general one, and the pools: those of examples/seed-fleet, each model several times under names of its own.
+"""The forty models, the general one, and the pools: those of examples/seed-fleet, each model several times under its own names.
 
 No TPU: nobody publishes its watts. Pools may have as many servers as any policy wants.
 """
@@ -14,7 +14,7 @@ GENERAL = ModelKey("engineering", "llama-3-1-70b")
 KINDS = {
     "conv": (8, ("mistral-7b-summaries", "zephyr-7b-rewriting")),
     "code": (4, ("codellama-7b",)),
-    "text": (28, ("ticket-routing", "sentiment", "invoice-fields")),
+    "text": (28, ("ticket-routing", "sentiment", "invoice-fields", "personal-data")),
 }
 SERVERS = {"h100": 60, "l4": 200, "xeon": 40, "edge": 80}
 
@@ -29,7 +29,7 @@ def build(watts_factor: float = 1.0, *, scale_in: bool = True) -> tuple[Fleet, l
         for number in range(count):
             origin = by_name[names[number % len(names)]]
             key = ModelKey(origin.key.namespace, f"{kind}-{number:02d}-{origin.key.name}")
-            models.append((replace(origin, key=key, uid=str(key), min_replicas=1, priority=100), kind))
+            models.append((replace(origin, key=key, uid=str(key), min_replicas=1, max_replicas=None, priority=100), kind))
     models.sort(key=lambda item: item[0].key)
     pools = tuple(
         replace(

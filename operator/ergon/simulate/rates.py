@@ -3,8 +3,7 @@
 Between two events (a step of the trace, a look of the policy, a change of the fleet) all is constant. A batched replica with x
 requests a second serves batches of b = m + exp(-m), m = x t(b) / (1 - U'), what comes during one execution (Poisson), U' being
 the busy share of the others on its server; a continuous one has as many in generation as make its rate. A request counts as in
-time where l (1 + 3U / (1 - U)) of all its replicas, the planner's rule for p95, keeps the target, U being the planner's sum of x
-/ mu.
+time where l (1 + 3U / (1 - U)) of its replica, the planner's rule for p95, keeps the target, U being the planner's sum of x / mu.
 """
 
 import math
@@ -59,7 +58,7 @@ class RateRun:
         self._execution_watts, self._awake_watts = [0.0] * len(fleet.pools), [0.0] * len(fleet.pools)
         self._model_watts = np.zeros(many)
         self._over = np.zeros(many, bool)
-        self._on_time, self._served = np.zeros(many, bool), np.zeros(many, bool)
+        self._on_time, self._served = np.zeros(many), np.zeros(many, bool)
         self._work, self._requests = np.zeros(many), np.zeros(many)
         self._served_work = np.zeros(many)
         self._row = -1
@@ -135,7 +134,7 @@ class RateRun:
         window = min(int((now - self.begin) / WINDOW_SECONDS), len(self.total) - 1)
         self.total[window] += requests
         on_time, served = self._on_time[self._route], self._served[self._route]
-        self.within[window] += np.where(on_time, requests, 0.0)
+        self.within[window] += on_time * requests
         self.refused += np.where(served, 0.0, requests)
         self._late += np.bincount(self._route, np.where(self._over[self._route], requests, 0.0), len(requests))
         self._passed[0] += np.bincount(self._route, requests, len(requests))
@@ -145,7 +144,7 @@ class RateRun:
         """Find loads and power anew."""
         world = self.world
         flows: list[tuple[Replica, float]] = []
-        self._served[:] = self._on_time[:] = False
+        self._served[:] = False
         for m, ready in enumerate(world.ready):
             work = float(self._work[m])
             usable = [replica for replica in ready if replica.place.known]
@@ -161,7 +160,7 @@ class RateRun:
         for replica, work in flows:
             key = id(replica.server)
             planned[key] = planned.get(key, 0.0) + work / replica.place.work_per_second
-        self._judge(planned)
+        self._judge(planned, flows)
 
     def _power(self, flows: list[tuple[Replica, float]]) -> None:
         """Power by pool and model."""
@@ -191,17 +190,19 @@ class RateRun:
                 asleep *= 1.0 - active
         self._execution_watts, self._awake_watts = execution_watts, awake_watts
 
-    def _judge(self, busy: dict[int, float]) -> None:
-        """Which models keep their target, by the planner's rule for p95, and which have more to do than they can."""
-        for m, ready in enumerate(self.world.ready):
-            usable = [replica for replica in ready if replica.place.known]
-            slo = self._slo[m]
-            self._over[m] = not usable or any(busy.get(id(r.server), 0.0) >= 1.0 for r in usable)
-            self._on_time[m] = bool(usable) and all(
-                r.place.answer_seconds[-1] * (1 + 3 * share / (1 - share)) <= slo * (1 + 1e-6)
-                for r in usable
-                if (share := min(busy.get(id(r.server), 0.0), 1.0 - 1e-9)) >= 0
-            )
+    def _judge(self, busy: dict[int, float], flows: list[tuple[Replica, float]]) -> None:
+        """The share of each model's work whose replica keeps the target, and which models have more to do than they can."""
+        kept, whole = np.zeros(len(self._slo)), np.zeros(len(self._slo))
+        self._over[:] = ~self._served
+        for replica, work in flows:
+            m, share = replica.model, busy.get(id(replica.server), 0.0)
+            work = max(work, 1e-12)
+            whole[m] += work
+            if share >= 1.0:
+                self._over[m] = True
+            elif replica.place.answer_seconds[-1] * (1 + 3 * share / (1 - share)) <= self._slo[m] * (1 + 1e-6):
+                kept[m] += work
+        self._on_time = np.divide(kept, whole, out=np.zeros_like(kept), where=whole > 0)
 
     def _look(self, now: float) -> None:
         passed = now - self._looked

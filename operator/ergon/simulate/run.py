@@ -39,7 +39,10 @@ _BOUND_EFFORT = Effort(caps=0, closings=0, rounds=0, fills=(1.0,))
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to simulate: [begin, end) of a workload; what came before may be learnt from. `clock` gives CPU seconds."""
+    """What to simulate: [begin, end) of a workload; what came before may be learnt from. `clock` gives CPU seconds.
+
+    `effort` of planning, the normal one if absent; `improve_seconds`: how often Ergon seeks better places, beyond mending.
+    """
 
     fleet: Fleet
     workload: Workload
@@ -50,6 +53,7 @@ class Job:
     end: float
     general: ModelKey | None = None
     effort: Effort | None = None
+    improve_seconds: float = PLAN_SECONDS
     clock: Callable[[], float] = lambda: 0.0
     progress: Callable[[str, float], None] = lambda what, share: None
 
@@ -235,7 +239,7 @@ class Simulation:
         if self.job.begin <= self.job.workload.steps.start_seconds:  # nothing to learn from: it starts with the first step
             source.learn(self.job.workload, self.job.begin + self.job.workload.steps.step_seconds)
         learning = self.job.clock() - began
-        result = self.run(Ergon("ergon", self.fleet, source, self.job.effort))
+        result = self.run(Ergon("ergon", self.fleet, source, self.job.effort, self.job.improve_seconds))
         return replace(result, solver_seconds=result.solver_seconds + learning)
 
     def _horizon(self, key: ModelKey) -> float:
@@ -247,7 +251,7 @@ class Simulation:
         boot = max((pool.boot_delay_seconds for pool in self.fleet.pools), default=0.0)
         cold = max((self.job.settings.cold_start_seconds(p.memory_bytes) for p in self.places.values()), default=0.0)
         future = Future(self.job.workload, boot + cold + 60.0)
-        return self.run(Ergon("clairvoyant", self.fleet, future, self.job.effort))
+        return self.run(Ergon("clairvoyant", self.fleet, future, self.job.effort, self.job.improve_seconds))
 
     def _static(self) -> Result:
         found: dict[int, Result] = {}

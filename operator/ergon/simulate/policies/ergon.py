@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ergon.fleet.types import Fleet, ModelKey, Replica
 from ergon.planning import Effort, Plan, plan
-from ergon.planning.moves import next_stage
+from ergon.planning.moves import moves, next_stage
 from ergon.simulate.demand import DemandSource
 from ergon.simulate.policies.base import Observed, Target
 
@@ -24,12 +24,17 @@ class Ergon:
     alone = False
     interval_seconds = LOOK_SECONDS
 
-    def __init__(self, name: str, fleet: Fleet, source: DemandSource, effort: Effort | None = None) -> None:
+    def __init__(
+        self, name: str, fleet: Fleet, source: DemandSource, effort: Effort | None = None, improve_seconds: float = PLAN_SECONDS
+    ) -> None:
+        """Better places are sought every `improve_seconds`; in the plans between, what stands is mended."""
         self.name = name
+        self._improve_seconds, self._improve_at = improve_seconds, 0.0
         self._fleet, self._source = fleet, source
         self._effort = effort or Effort.normal()
         self._placements: dict[ModelKey, tuple[Replica, ...]] = {}
         self._demand: dict[ModelKey, float] = {}
+        self._current: tuple[Replica, ...] = ()
         self._plan: Plan | None = None
         self._next = 0.0
 
@@ -52,12 +57,15 @@ class Ergon:
         if observed.now_seconds >= self._next - 1e-6:
             self._next = observed.now_seconds + PLAN_SECONDS
             self._demand = self._source.forecast(observed.now_seconds)
-            self._replan(improve=not observed.under_way)
+            improve = not observed.under_way and observed.now_seconds >= self._improve_at - 1e-6
+            self._replan(improve=improve)
+            if improve and moves(self._current, self._placements) == (0, 0):
+                self._improve_at = observed.now_seconds + self._improve_seconds
             return self._target()
         return self._more(observed.now_seconds)
 
     def _replan(self, *, improve: bool) -> None:
-        current = tuple(replica for replicas in self._placements.values() for replica in replicas)
+        current = self._current = tuple(replica for replicas in self._placements.values() for replica in replicas)
         fleet = replace(self._fleet, demand=self._demand, current=current)
         self._plan = plan(fleet, effort=self._effort if improve else Effort.quick())
         self._placements = next_stage(fleet, self._plan, MOVES_AT_ONCE) if improve else self._plan.placements
