@@ -206,7 +206,7 @@ class Learning:
             del self._kept[key]
 
     def to_state(self) -> dict[str, Any]:
-        """What survives a restart, as JSON can hold it: some 120 bytes a key."""
+        """What survives a restart, as JSON can hold it: some 200 bytes a key."""
         services = [
             [*key.model, key.variant, key.product, _signature(s.points, s.instances), s.fit.state(), _rounded(s.applied)]
             for key, s in sorted(self._services.items())

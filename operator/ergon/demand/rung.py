@@ -16,7 +16,9 @@ ERRORS = 64
 _LAG = 5
 _SCORE_MEMORY = 200.0
 _YOUNG = 8
-_SCORED_LEAST = 5
+_SCORED_LEAST = 15
+"""Forecasts judged before a method is chosen over the smoothed level. After five it was chance that chose: in an hour of code
+arrivals 1.28 times the loss of the best baseline, 1.11 after fifteen."""
 
 POINTS = (
     "last value",
@@ -37,7 +39,7 @@ _SPREADS = 3
 
 METHODS = len(POINTS) * _SPREADS
 BEST = 3
-"""Methods whose mean is the forecast: 2 % less loss than the best one alone, over a week of 102 streams, and fewer misses."""
+"""Methods whose mean is the forecast: 2 % less loss than the best one alone (two days of 102 streams), and fewer misses."""
 
 _START = _SMOOTH * _SPREADS
 
