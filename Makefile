@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format types contracts crds manifests tables test test-pure test-cluster demo demo-down bench lock clean
+.PHONY: help install lint format types contracts crds manifests tables test test-pure test-cluster demo demo-down bench bench-energy lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ demo-down: install ## Remove what the demo made (the cache of downloads stays)
 
 bench: install ## Measure speed; figures as JSON under bench/results
 	@bench/run
+
+bench-energy: install ## Energy of forty models by policy, simulated request by request; hours for all seeds
+	@python -m bench.energy
 
 lock: ## Resolve the dependencies anew, with hashes
 	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade -o requirements/runtime.txt

@@ -21,6 +21,7 @@ _COMMANDS = {
     "top": "ergon.cli.top:top",
     "explain": "ergon.cli.top:explain",
     "profile": "ergon.cli.profile:profile",
+    "simulate": "ergon.cli.simulate:simulate",
     "crds": "ergon.cli.crds:crds",
     "local": "ergon.local.cli:app",
 }

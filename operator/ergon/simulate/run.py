@@ -1,0 +1,457 @@
+"""From what was asked for to results: builds each policy, finds sizes where it has one, and runs it."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from ergon.fleet.types import Fleet, Model, ModelKey
+from ergon.planning import Effort, plan
+from ergon.planning.arrays import Floats
+from ergon.simulate.curves import Place, build_places
+from ergon.simulate.demand import Forecasts, Future
+from ergon.simulate.policies.base import Fixed, Observed, Policy, Target
+from ergon.simulate.policies.cost import cheapest_mix
+from ergon.simulate.policies.ergon import PLAN_SECONDS, Ergon
+from ergon.simulate.policies.homes import Home, energy_best, fixed_target, homes_of
+from ergon.simulate.policies.hpa import Hpa
+from ergon.simulate.rates import RateRun
+from ergon.simulate.requests import Progress, RequestRun, TooLate
+from ergon.simulate.results import Accounts, ModelResult, Result, Series
+from ergon.simulate.sampling import Sampler
+from ergon.simulate.settings import Settings
+from ergon.simulate.sizing import ENOUGH, ENOUGH_EACH, NoSize, smallest, smallest_each
+from ergon.simulate.traces import BadTrace, Chunk
+from ergon.simulate.workload import Workload, work_of
+
+Mode = Literal["requests", "rate"]
+PEAK_SHARE = 0.995
+"""Of a model's steps that its first guess of a fixed size carries."""
+
+SCALE, SMALLEST_SCALE = 1.05, 0.3
+"""Packings to freeze are tried for 5 % more demand each, from 0.3 of the peak."""
+
+BOUND_SECONDS = 300.0
+_BOUND_EFFORT = Effort(caps=0, closings=0, rounds=0, fills=(1.0,))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to simulate: [begin, end) of a workload; what came before may be learnt from. `clock` gives CPU seconds.
+
+    `effort` of planning, the normal one if absent; `improve_seconds`: how often Ergon seeks better places, beyond mending.
+    """
+
+    fleet: Fleet
+    workload: Workload
+    settings: Settings
+    mode: Mode
+    seed: int
+    begin: float
+    end: float
+    general: ModelKey | None = None
+    effort: Effort | None = None
+    improve_seconds: float = PLAN_SECONDS
+    clock: Callable[[], float] = lambda: 0.0
+    progress: Callable[[str, float], None] = lambda what, share: None
+
+
+@dataclass
+class _Timed:
+    """A policy whose own seconds are counted."""
+
+    inner: Policy
+    clock: Callable[[], float]
+    seconds: float = 0.0
+    name: str = field(init=False)
+    interval_seconds: float = field(init=False)
+    alone: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name, self.interval_seconds, self.alone = self.inner.name, self.inner.interval_seconds, self.inner.alone
+
+    @property
+    def planned_watts(self) -> float | None:
+        return self.inner.planned_watts
+
+    def start(self, now_seconds: float) -> Target:
+        began = self.clock()
+        target = self.inner.start(now_seconds)
+        self.seconds += self.clock() - began
+        return target
+
+    def decide(self, observed: Observed) -> Target | None:
+        began = self.clock()
+        target = self.inner.decide(observed)
+        self.seconds += self.clock() - began
+        return target
+
+
+class Simulation:
+    """A job, ready for any policy. Raises BadTrace or NoHome where the job cannot be done."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.fleet = replace(job.fleet, models=job.workload.models)
+        self.models = job.workload.models
+        self.places = build_places(self.fleet)
+        steps = job.workload.steps
+        first, last = max(0, steps.row(job.begin)), max(1, steps.row(job.end - 1e-6) + 1)
+        self.rows = slice(first, last)
+        self.work = np.nan_to_num(job.workload.work(self.rows)) / steps.step_seconds
+        if not steps.requests[self.rows].sum():
+            raise BadTrace(f"no request lies between {job.begin:.0f} s and {job.end:.0f} s; the trace is from "
+                           f"{steps.start_seconds:.0f} s to {steps.end_seconds:.0f} s")  # fmt: skip
+        self.peak = np.quantile(self.work, PEAK_SHARE, axis=0)
+        self.mean = self.work.mean(axis=0)
+        asked = steps.requests[self.rows].sum(axis=0) > 0
+        self.asked = [m for m in range(len(self.models)) if asked[m]]
+
+    def simulate(self, name: str) -> Result:
+        """A policy over the job."""
+        builders: dict[str, Callable[[], Result]] = {
+            "ergon": self._ergon,
+            "clairvoyant": self._clairvoyant,
+            "static": self._static,
+            "dedicated": self._dedicated,
+            "hpa": self._hpa,
+            "cost": self._cost,
+            "general": self._general,
+            "general-hpa": self._general_hpa,
+            "bound": self._bound,
+        }
+        return builders[name]()
+
+    # -- running --------------------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        policy: Policy,
+        *,
+        route: list[int] | None = None,
+        only: Sequence[int] | None = None,
+        misses_allowed: int | None = None,
+        size: str = "",
+        notes: Iterable[str] = (),
+        what: str = "",
+    ) -> Result:
+        """One run of one policy. With `only`, requests of other models are left out. Raises TooLate."""
+        job = self.job
+        timed = _Timed(policy, job.clock)
+        sampler = Sampler(lambda: policy.planned_watts)
+        workload = job.workload if only is None else _only(job.workload, only)
+        progress = self._progress(what or policy.name)
+        if job.mode == "rate":
+            run = RateRun(
+                self.fleet, self.places, workload, timed, job.settings,
+                begin=job.begin, end=job.end, route=route, progress=progress,
+            )  # fmt: skip
+            run.run(sampler)
+            return self._result(policy, timed, run, sampler, self._rate_models(run), [], _worst(run), size, tuple(notes))
+        exact = RequestRun(
+            self.fleet, self.places, workload, timed, job.settings, seed=job.seed,
+            begin=job.begin, end=job.end, route=route, progress=progress, misses_allowed=misses_allowed,
+        )  # fmt: skip
+        exact.run(sampler)
+        worst = min((counter.worst_window for counter in exact.counters), default=1.0)
+        return self._result(policy, timed, exact, sampler, self._exact_models(exact), exact.ratios, worst, size, tuple(notes))
+
+    def _progress(self, what: str) -> Progress:
+        begin, length = self.job.begin, self.job.end - self.job.begin
+        return lambda seconds: self.job.progress(what, (seconds - begin) / length)
+
+    def _result(
+        self,
+        policy: Policy,
+        timed: _Timed,
+        run: RequestRun | RateRun,
+        sampler: Sampler,
+        models: tuple[ModelResult, ...],
+        ratios: list[list[int]],
+        worst: float,
+        size: str,
+        notes: tuple[str, ...],
+    ) -> Result:
+        assert run.used is not None
+        steps = self.job.workload.steps
+        requests = steps.requests[self.rows].sum(axis=1) / steps.step_seconds
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.nan_to_num(self.work / np.where(self.mean > 0, self.mean, np.inf)).mean(axis=1)
+        return Result(
+            policy=policy.name,
+            mode=self.job.mode,
+            seed=self.job.seed,
+            seconds=self.job.end - self.job.begin,
+            models=models,
+            accounts=run.used.accounts,
+            pools=tuple(pool.name for pool in self.fleet.pools),
+            pool_joules=run.used.pools,
+            series=sampler.series(requests, share, ratios),
+            loads=run.world.loads,
+            unloads=run.world.unloads,
+            boots=run.world.boots,
+            worst_window=worst,
+            solver_seconds=timed.seconds,
+            size=size,
+            notes=notes,
+        )
+
+    def _exact_models(self, run: RequestRun) -> tuple[ModelResult, ...]:
+        return tuple(
+            ModelResult(
+                name=str(model.key),
+                requests=int(counter.total.sum()),
+                within=sum(counter.within),
+                refused=counter.refused,
+                p50_seconds=counter.percentile(0.50),
+                p95_seconds=counter.percentile(0.95),
+                p99_seconds=counter.percentile(0.99),
+                target_seconds=counter.slo if math.isfinite(counter.slo) else None,
+                joules=run.model_joules[m],
+            )
+            for m, (model, counter) in enumerate(zip(self.models, run.counters, strict=True))
+        )
+
+    def _rate_models(self, run: RateRun) -> tuple[ModelResult, ...]:
+        return tuple(
+            ModelResult(
+                name=str(model.key),
+                requests=round(float(run.total[:, m].sum())),
+                within=round(float(run.within[:, m].sum())),
+                refused=round(float(run.refused[m])),
+                p50_seconds=None,
+                p95_seconds=None,
+                p99_seconds=None,
+                target_seconds=model.slo_latency_seconds,
+                joules=float(run.model_joules[m]),
+            )
+            for m, model in enumerate(self.models)
+        )
+
+    # -- policies -------------------------------------------------------------------------------------------------------------
+
+    def _ergon(self) -> Result:
+        began = self.job.clock()
+        source = Forecasts(self.models, {model.key: self._horizon(model.key) for model in self.models}, self.job.begin)
+        source.learn(self.job.workload, self.job.begin)
+        if self.job.begin <= self.job.workload.steps.start_seconds:  # nothing to learn from: it starts with the first step
+            source.learn(self.job.workload, self.job.begin + self.job.workload.steps.step_seconds)
+        learning = self.job.clock() - began
+        result = self.run(Ergon("ergon", self.fleet, source, self.job.effort, self.job.improve_seconds))
+        return replace(result, solver_seconds=result.solver_seconds + learning)
+
+    def _horizon(self, key: ModelKey) -> float:
+        """The plan interval, or the model's longest cold start on a server that is up."""
+        sizes = [place.memory_bytes for place in self.places.values() if place.model == key]
+        return max([PLAN_SECONDS, *map(self.job.settings.cold_start_seconds, sizes)])
+
+    def _clairvoyant(self) -> Result:
+        boot = max((pool.boot_delay_seconds for pool in self.fleet.pools), default=0.0)
+        cold = max((self.job.settings.cold_start_seconds(p.memory_bytes) for p in self.places.values()), default=0.0)
+        future = Future(self.job.workload, boot + cold + 60.0)
+        return self.run(Ergon("clairvoyant", self.fleet, future, self.job.effort, self.job.improve_seconds))
+
+    def _static(self) -> Result:
+        found: dict[int, Result] = {}
+
+        def enough(scale: int) -> bool:
+            factor = SMALLEST_SCALE * SCALE**scale
+            demand = {model.key: float(self.peak[m]) * factor for m, model in enumerate(self.models)}
+            made = plan(replace(self.fleet, demand=demand, current=()), effort=self.job.effort)
+            policy = Fixed("static", Target(made.placements), alone=False, planned_watts=made.watts)
+            size = f"packed for {factor:.2f} x the peak"
+            return self._tried(found, scale, policy, size, f"static, {factor:.2f} x the peak", short=made.short)
+
+        guess = round(math.log(1.0 / SMALLEST_SCALE, SCALE))
+        return found[smallest(enough, guess, 2 * guess)]
+
+    def _tried(
+        self, found: dict[int, Result], at: int, policy: Policy, size: str, what: str, *, short: bool = False,
+        route: list[int] | None = None,
+    ) -> bool:  # fmt: skip
+        """Whether a size keeps 99 % in time, 97 % of each model; it is given up as soon as it cannot."""
+        total = float(self.job.workload.steps.requests[self.rows].sum())
+        try:
+            found[at] = self.run(policy, size=size, what=what, route=route, misses_allowed=int(total * (1 - ENOUGH)) + 1)
+        except TooLate:
+            return False
+        worst = found[at].worst_model
+        return found[at].within_share >= ENOUGH and (worst is None or worst.within_share >= ENOUGH_EACH) and not short
+
+    def _best_homes(self) -> dict[int, Home]:
+        return {
+            m: energy_best(
+                homes_of(self.fleet, self.places.values(), self.models[m].key), float(self.peak[m]), float(self.mean[m])
+            )
+            for m in self.asked
+        }
+
+    def _dedicated(self) -> Result:
+        homes = self._best_homes()
+        guesses = [homes[m].pods(float(self.peak[m])) for m in self.asked]
+        most = [homes[m].pool.servers_max * homes[m].slots for m in self.asked]
+
+        def shares(counts: Sequence[int], open_: Sequence[int]) -> list[float]:
+            target, _ = fixed_target(
+                self.fleet, {self.models[self.asked[i]].key: [(homes[self.asked[i]], counts[i])] for i in open_}
+            )
+            only = [self.asked[i] for i in open_]
+            tried = self.run(Fixed("dedicated", target), only=only, what=f"dedicated, sizes of {len(only)} models")
+            return [tried.models[m].within_share for m in only]
+
+        counts = smallest_each(shares, guesses, most)
+        sizes = {self.models[m].key: [(homes[m], count)] for m, count in zip(self.asked, counts, strict=True)}
+        target, short = fixed_target(self.fleet, sizes)
+        return self.run(Fixed("dedicated", target), size=f"{sum(counts)} pods", notes=short)
+
+    def _hpa(self) -> Result:
+        homes = self._best_homes()
+        return self.run(Hpa("hpa", self.fleet, self.models, homes, self.work[0]))
+
+    def _cost(self) -> Result:
+        every = {m: homes_of(self.fleet, self.places.values(), self.models[m].key) for m in self.asked}
+        guess = round(math.log(1.0 / SMALLEST_SCALE, SCALE))
+
+        def mixes(scales: Sequence[int], of: Sequence[int]) -> dict[ModelKey, list[tuple[Home, int]]]:
+            made = {}
+            for i in of:
+                m = self.asked[i]
+                made[self.models[m].key] = cheapest_mix(every[m], float(self.peak[m]) * SMALLEST_SCALE * SCALE ** scales[i])
+            return made
+
+        def shares(scales: Sequence[int], open_: Sequence[int]) -> list[float]:
+            target, _ = fixed_target(self.fleet, mixes(scales, open_))
+            only = [self.asked[i] for i in open_]
+            tried = self.run(Fixed("cost", target), only=only, what=f"cost, sizes of {len(only)} models")
+            return [tried.models[m].within_share for m in only]
+
+        scales = smallest_each(shares, [guess] * len(self.asked), [2 * guess] * len(self.asked))
+        final = mixes(scales, range(len(self.asked)))
+        target, short = fixed_target(self.fleet, final)
+        price = sum(home.price(count) for parts in final.values() for home, count in parts)
+        return self.run(Fixed("cost", target), size=f"{price:.2f} an hour", notes=short)
+
+    def _general_model(self) -> tuple[int, list[int], Floats]:
+        """The general model's number, the route of every request to it, and what all of them ask of it by step."""
+        key = self.job.general
+        number = next((m for m, model in enumerate(self.models) if model.key == key), None)
+        if number is None:
+            raise BadTrace("name the model that serves every task with --general namespace/name; it must be in the fleet")
+        general = self.models[number]
+        steps = self.job.workload.steps
+        if general.counts_tokens:
+            work = work_of([general] * len(self.models), steps, self.rows)
+            untold = [m for m in self.asked if np.isnan(work[:, m]).any()]
+            if untold:
+                raise BadTrace(
+                    f"the trace does not say the tokens of {self.models[untold[0]].key}, so it cannot be counted as a prompt to "
+                    f"{key}; add input_tokens and output_tokens"
+                )
+        else:
+            work = steps.requests[self.rows]
+        return number, [number] * len(self.models), np.nan_to_num(work).sum(axis=1) / steps.step_seconds
+
+    def _general(self) -> Result:
+        number, route, work = self._general_model()
+        home = self._general_home(number, work)
+        found: dict[int, Result] = {}
+
+        def enough(count: int) -> bool:
+            target, _ = fixed_target(self.fleet, {self.models[number].key: [(home, count)]})
+            return self._tried(found, count, Fixed("general", target), f"{count} pods", f"general, {count} pods", route=route)
+
+        most = home.pool.servers_max * home.slots
+        try:
+            return found[smallest(enough, home.pods(float(np.quantile(work, PEAK_SHARE))), most)]
+        except NoSize:
+            target, _ = fixed_target(self.fleet, {self.models[number].key: [(home, most)]})
+            note = f"pool {home.pool.name} has {home.pool.servers_max} servers, which is not enough for 99 %"
+            return self.run(Fixed("general", target), route=route, size=f"{most} pods", notes=[note])
+
+    def _general_home(self, number: int, work: Floats) -> Home:
+        homes = homes_of(self.fleet, self.places.values(), self.models[number].key)
+        return energy_best(homes, float(np.quantile(work, PEAK_SHARE)), float(work.mean()))
+
+    def _general_hpa(self) -> Result:
+        number, route, work = self._general_model()
+        home = self._general_home(number, work)
+        first = np.zeros(len(self.models))
+        first[number] = work[0]
+        return self.run(Hpa("general-hpa", self.fleet, self.models, {number: home}, first), route=route)
+
+    def _bound(self) -> Result:
+        """The planner's lower bound, a plan's free of cold starts, hold times and moves, for the mean of every five minutes."""
+        job, step = self.job, self.job.workload.steps.step_seconds
+        every = max(1, round(BOUND_SECONDS / step))
+        began = job.clock()
+        watts = np.zeros(len(self.work))
+        for row in range(0, len(self.work), every):
+            part = self.work[row : row + every].mean(axis=0)
+            demand = {model.key: float(work) for model, work in zip(self.models, part, strict=True)}
+            made = plan(replace(self.fleet, demand=demand, current=()), effort=_BOUND_EFFORT)
+            watts[row : row + every] = made.lower_bound_watts
+            job.progress("bound", row / len(self.work))
+        steps = job.workload.steps
+        requests = steps.requests[self.rows]
+        none = np.zeros((len(watts), len(self.fleet.pools)))
+        nans = np.full(len(watts), np.nan)
+        return Result(
+            policy="bound",
+            mode=job.mode,
+            seed=job.seed,
+            seconds=job.end - job.begin,
+            models=tuple(
+                ModelResult(str(model.key), round(float(asked)), round(float(asked)), 0, None, None, None, None, 0.0)
+                for model, asked in zip(self.models, requests.sum(axis=0), strict=True)
+            ),
+            accounts=Accounts(float(watts.sum()) * step, 0.0, 0.0, 0.0, 0.0, 0.0),
+            pools=tuple(pool.name for pool in self.fleet.pools),
+            pool_joules=(0.0,) * len(self.fleet.pools),
+            series=Series(
+                job.begin + step * np.arange(1, len(watts) + 1, dtype=float),
+                requests.sum(axis=1) / step,
+                nans,
+                watts,
+                nans,
+                none,
+                none,
+                nans,
+            ),
+            loads=0,
+            unloads=0,
+            boots=0,
+            worst_window=1.0,
+            solver_seconds=job.clock() - began,
+            notes=("a lower bound by the planner's law of power, not a way to run a fleet; its joules are one sum",),
+        )
+
+
+def _only(workload: Workload, models: Sequence[int]) -> Workload:
+    """The same with the requests of some models."""
+    keep = np.zeros(len(workload.models), bool)
+    keep[list(models)] = True
+    steps = replace(workload.steps, requests=np.where(keep, workload.steps.requests, 0.0))
+    read = workload.chunks
+    if read is None:
+        return Workload(workload.models, steps, None)
+
+    def chunks() -> Iterator[Chunk]:
+        for chunk in read():
+            yield chunk.part(np.flatnonzero(keep[chunk.model]))
+
+    return Workload(workload.models, steps, chunks)
+
+
+def _worst(run: RateRun) -> float:
+    enough = run.total >= 100
+    return float((run.within[enough] / run.total[enough]).min()) if enough.any() else 1.0
+
+
+def asked_models(fleet: Fleet) -> tuple[Model, ...]:
+    """The fleet's models in the order of their names."""
+    return tuple(sorted(fleet.models, key=lambda model: model.key))
+
+
+__all__ = ["Job", "Mode", "NoSize", "Place", "Simulation", "asked_models"]
