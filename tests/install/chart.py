@@ -52,6 +52,7 @@ VALUES: dict[str, Values] = {
             "improveAfterSeconds": 90,
             "planEverySeconds": 30,
             "stabiliseSeconds": 120,
+            "prometheusUrl": "http://prometheus.monitoring:9090",
             "hintZones": True,
         },
         "gateway": {"enabled": True},

@@ -127,6 +127,7 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--improve-after=90",
         "--plan-every=30",
         "--stabilise=120",
+        "--prometheus-url=http://prometheus.monitoring:9090",
         "--hint-zones",
         "--allow-private-addresses",
         "--gateway=ergon-gateway/ergon",

@@ -65,6 +65,13 @@ def run(
             envvar="ERGON_STABILISE", min=0, help="Seconds for which a lower demand must last before replicas are taken away."
         ),
     ] = 300,
+    prometheus_url: Annotated[
+        str,
+        typer.Option(
+            envvar="ERGON_PROMETHEUS_URL",
+            help="Prometheus that answers the queries of pools for power and carbon intensity, such as http://prometheus:9090.",
+        ),
+    ] = "",
     hint_zones: Annotated[bool, typer.Option(envvar="ERGON_HINT_ZONES", help="Keep a model's traffic within its zone.")] = False,
     allow_private_addresses: Annotated[
         bool,
@@ -109,6 +116,7 @@ def run(
         improve_after_seconds=improve_after,
         plan_seconds=plan_every,
         stabilise_seconds=stabilise,
+        prometheus_url=prometheus_url or None,
         allow_private_addresses=allow_private_addresses,
         api_server_addresses=tuple(a for a in (os.environ.get("KUBERNETES_SERVICE_HOST"),) if a),
         servers=ServerSettings(namespace=namespace, store_image=store_image, connection_age_seconds=connection_age),

@@ -11,7 +11,7 @@ class Settings:
 
     `watch_namespaces`: only models in these; empty: all. `improve_after_seconds`: without a change, before models that stand
     well are moved to where they take less. `plan_seconds`: between two looks at all demand. `stabilise_seconds`: how long a
-    lower demand must last before replicas go.
+    lower demand must last before replicas go. `prometheus_url`: what answers the queries of pools; None: nothing does.
     """
 
     identity: str = "ergon"
@@ -23,6 +23,7 @@ class Settings:
     improve_after_seconds: float = 60.0
     plan_seconds: float = 60.0
     stabilise_seconds: float = 300.0
+    prometheus_url: str | None = None
     servers: ServerSettings = field(default_factory=ServerSettings)
 
     @property

@@ -24,6 +24,7 @@ from ergon.engine.secrets import SourceResolver
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
+from ergon.engine.sources import SourceReader
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.kube.builders.server import GRPC_PORT, METRICS_PORT, STORE_PORT
 from ergon.kube.client import KubeClient
@@ -33,7 +34,7 @@ from ergon.reconcile.observed import IndexState
 from ergon.store.client import ModelStore
 from ergon.telemetry.figures import FleetFigures, ModelFigures
 from ergon.telemetry.metrics import Metrics
-from ergon.telemetry.power_sources import read_triton_page
+from ergon.telemetry.power_sources import PowerSources, read_triton_page
 from ergon.triton.client import TritonServer
 from ergon.triton.configuration import InstanceKind
 from ergon.triton.metrics import MetricsPage, model_metrics
@@ -65,6 +66,7 @@ class Leader:
             stabilise_seconds=settings.stabilise_seconds,
         )
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
+        self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
         self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy, time.time)
         planner = self._planner = Planner(
@@ -106,6 +108,7 @@ class Leader:
         beside = [
             asyncio.create_task(self._events.run(), name="events"),
             asyncio.create_task(self._keep(), name="checkpoint"),
+            asyncio.create_task(SourceReader(self._cache, self._energy, self._sources).run(), name="power sources"),
         ]
         try:
             await self._engine.run()
@@ -132,6 +135,7 @@ class Leader:
         await self._budgets.queue.close()
         await self._servers.close()
         await self._session.close()
+        await self._sources.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
                 await self._events.flush()

@@ -1,0 +1,66 @@
+"""Pools that name queries: what a Prometheus answers reaches the ledger, and what it cannot answer is said once."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from ergon.engine.cache import Cache
+from ergon.engine.energy import POOL_READING, EnergyKeeper
+from ergon.engine.servers import Servers
+from ergon.engine.sources import SourceReader
+from ergon.telemetry.power_sources import PowerSources
+from tests.engine.test_planner import put
+from tests.engine.world import pool
+
+ANSWERS = {"watts": "340.5", "grams": "212"}
+
+
+@pytest.fixture
+async def prometheus() -> AsyncIterator[str]:
+    """Something that answers instant queries as Prometheus does."""
+
+    async def query(request: web.Request) -> web.Response:
+        value = ANSWERS.get(request.query["query"])
+        result = [] if value is None else [{"metric": {}, "value": [2e9, value]}]
+        return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/query", query)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    yield f"http://{host}:{port}"
+    await runner.cleanup()
+
+
+async def test_queries_reach_the_ledger_and_what_is_not_known_is_said_once(
+    prometheus: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergon.engine.sources.TICK_SECONDS", 0.01)
+    cache = Cache()
+    metered = {"source": "Prometheus", "prometheus": {"query": "watts"}}
+    put(cache, pool("good", power=metered, carbon={"prometheus": {"query": "grams"}}), "p1")
+    put(cache, pool("bad", power={"source": "Prometheus", "prometheus": {"query": "nothing"}}), "p2")
+    put(cache, pool("plain"), "p3")
+    servers = Servers(cache, lambda *_: pytest.fail("no server is connected to"), lambda _: ())
+    energy = EnergyKeeper(cache, servers, lambda: 0.0, lambda: 0.0)
+    sources = PowerSources(prometheus)
+    with caplog.at_level(logging.WARNING, "ergon.energy"):
+        reading = asyncio.create_task(SourceReader(cache, energy, sources).run())
+        async with asyncio.timeout(10):
+            while len(energy.pool_readings) < 2 or not energy.intensity:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        reading.cancel()
+    await sources.close()
+    assert energy.pool_readings["good"].watts == {POOL_READING: 340.5}
+    assert energy.pool_readings["bad"].watts == {}
+    assert energy.intensity == {"good": 212.0}
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "the power of pool bad is not known" in said
+    assert "gave no series" in said
