@@ -33,6 +33,7 @@ class PoolLevel:
     """`share`: by candidate, of its model's demand. `held`: by candidate, replicas that carry nothing. `servers`: by pool.
 
     `busy_price`, `memory_price`, `slot_price`: J of a whole server's busy share, memory or places in each pool.
+    `demand_price`, `replica_price`: by model, J of all its demand and of one replica more.
     `bound`: J that no plan of this shortfall is below; None when the solver found nothing. `none_short`: the bound is for
     plans that lack nothing.
     """
@@ -43,6 +44,8 @@ class PoolLevel:
     busy_price: Floats
     memory_price: Floats
     slot_price: Floats
+    demand_price: Floats
+    replica_price: Floats
     bound: float
     none_short: bool
 
@@ -187,13 +190,13 @@ class _Model:
         """Each model's demand and its count of replicas."""
         problem, c, x, put = self.problem, self.problem.candidates, self.columns, self._programme.put
         row = np.full(len(problem.models), -1, np.int64)
-        row[x.unserved_of] = self._programme.add_rows(len(x.unserved_of), 1.0, 1.0)
+        row[x.unserved_of] = self.row_served = self._programme.add_rows(len(x.unserved_of), 1.0, 1.0)
         put(row[c.model[x.share_of]], x.share, 1.0)
         put(row[x.unserved_of], x.unserved, 1.0)
 
         need = problem.need.astype(float)
         row[:] = -1
-        row[x.missing_of] = self._programme.add_rows(len(x.missing_of), need[x.missing_of])
+        row[x.missing_of] = self.row_missing = self._programme.add_rows(len(x.missing_of), need[x.missing_of])
         counted = row[c.model[x.share_of]] >= 0
         put(row[c.model[x.share_of[counted]]], x.share[counted], self._replicas_for[x.share_of[counted]])
         put(row[c.model[x.held_of]], x.held, 1.0)
@@ -326,7 +329,11 @@ class _Model:
         share[x.share_of] = np.clip(answer.values[x.share], 0.0, 1.0)
         held[x.held_of] = np.maximum(answer.values[x.held], 0.0)
         busy, memory, slots = (np.maximum(-prices[rows], 0.0) for rows in self._priced_rows)
-        return PoolLevel(share, held, answer.values[x.servers], busy, memory, slots, bound, none_short)
+        demand, replica = np.zeros(len(self.problem.models)), np.zeros(len(self.problem.models))
+        demand[x.unserved_of] = np.maximum(prices[self.row_served], 0.0)
+        replica[x.missing_of] = np.maximum(prices[self.row_missing], 0.0)
+        servers = answer.values[x.servers]
+        return PoolLevel(share, held, servers, busy, memory, slots, demand, replica, bound, none_short)
 
     def relaxed(self) -> Answer | None:
         """The optimum without whole numbers; where there are very many columns, by way of those that promise most."""
@@ -366,7 +373,9 @@ def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> 
         none, pools = np.zeros(0), np.zeros(len(problem.pools))
         nodes = -(-problem.on.least // problem.on.per_node)
         sunk = float((problem.on.server_cost * problem.on.least + problem.on.node_cost * nodes).sum())
-        return PoolLevel(none, none, problem.on.least.astype(float), pools, pools, pools, sunk, none_short=True)
+        models = np.zeros(len(problem.models))
+        least = problem.on.least.astype(float)
+        return PoolLevel(none, none, least, pools, pools, pools, models, models, sunk, none_short=True)
     model = _Model(problem, limits, effort, lenient=False)
     relaxed = model.relaxed()
     if relaxed is None:
