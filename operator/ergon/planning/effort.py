@@ -21,8 +21,8 @@ class Effort:
     solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
     on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the other (lower ones together).
     `fills`: shares of a server that the pool level gives away, each packed anew; the best `starts` of the packings are
-    improved. `pattern_rounds`: rounds in which patterns of whole servers are priced, in fleets of so many `cap_columns` (0: no
-    patterns). `caps`: pools capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`,
+    improved. `pattern_rounds`: rounds in which patterns of whole servers are priced, in fleets of at most `pattern_columns`
+    candidates (0: no patterns). `caps`: pools capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`,
     `rounds`: servers that are tried to be emptied, and rounds of ruin and recreate. `only_mend`: where the current replicas
     can be mended so that nothing is short, no other plan is sought. `solver_seconds` guards against a solver that hangs, and
     is no part of the effort: when it strikes, the plan says so.
@@ -36,6 +36,7 @@ class Effort:
     fills: tuple[float, ...] = (1.0, 0.95)
     starts: int = 1
     pattern_rounds: int = 12
+    pattern_columns: int = 2000
     caps: int = 30
     cap_columns: int = 6000
     closings: int = 200
@@ -73,6 +74,7 @@ class Effort:
             exact_nodes=20000,
             starts=3,
             pattern_rounds=40,
+            pattern_columns=6000,
             caps=100,
             closings=400,
             rounds=300,

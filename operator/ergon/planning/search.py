@@ -130,7 +130,7 @@ def _by_patterns(
     None of fleets that are large, of those that may be solved exactly, or where something lacks.
     """
     size = len(problem.candidates.model)
-    if not effort.pattern_rounds or size > effort.cap_columns or may_be_whole(problem, effort):
+    if not effort.pattern_rounds or size > effort.pattern_columns or may_be_whole(problem, effort):
         return
     if level is not None and level.none_short:
         placer = Placer(Servers.empty(problem, limits), level)
