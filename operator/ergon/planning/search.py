@@ -22,6 +22,9 @@ from ergon.planning.shares import share_out_among_busy
 from ergon.planning.shed import hold_limits
 from ergon.planning.steady import drop_idle, earns_its_moves, mend
 
+_MOST_A_SERVER = 4
+"""Models for each server up to which patterns are tried: of very many small replicas, one pattern is as good as another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -127,10 +130,11 @@ def _by_patterns(
 ) -> Iterator[Placer]:
     """A plan from patterns of whole servers, the known plans' among them.
 
-    None of fleets that are large, of those that may be solved exactly, or where something lacks.
+    None of fleets that are large, of those that may be solved exactly, of very many models a server, or where something lacks.
     """
-    size = len(problem.candidates.model)
-    if not effort.pattern_rounds or size > effort.pattern_columns or may_be_whole(problem, effort):
+    crowded = len(problem.models) > _MOST_A_SERVER * int(problem.on.most.sum())
+    large = len(problem.candidates.model) > effort.pattern_columns
+    if not effort.pattern_rounds or large or crowded or may_be_whole(problem, effort):
         return
     if level is not None and level.none_short:
         placer = Placer(Servers.empty(problem, limits), level)
