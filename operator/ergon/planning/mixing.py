@@ -119,7 +119,9 @@ class _Mixing:
         self._add_pools()
 
     def _sum(self, weights: Floats) -> Floats:
-        return np.bincount(self._at, weights=weights, minlength=len(self._pool))
+        """By pattern."""
+        total: Floats = np.bincount(self._at, weights=weights, minlength=len(self._pool)).astype(float)
+        return total
 
     def _add_columns(self, nodes: Floats | None) -> None:
         problem, on, c, add = self.problem, self.problem.on, self.problem.candidates, self._programme.add_columns

@@ -137,7 +137,8 @@ class _Filling:
     def _which_are_large(self) -> Bools:
         large = (self._cap >= _LARGE_BUSY * self._top) | (self._memory >= _LARGE_MEMORY)
         starts = np.flatnonzero(np.append(True, self._model[1:] != self._model[:-1]))
-        return np.repeat(np.logical_or.reduceat(large, starts), np.diff(np.append(starts, len(large))))
+        together: Bools = np.repeat(np.logical_or.reduceat(large, starts), np.diff(np.append(starts, len(large))))
+        return together
 
     def _small_prices(self) -> tuple[Floats, Floats]:
         """Prices of a server's busy share, memory and places, and what each candidate is worth beyond each of them."""
@@ -235,4 +236,5 @@ class _Filling:
         rent = np.stack([self._cap, self._memory, self._place], axis=1) @ self._prices[price]
         small = np.flatnonzero(~self._large[:end])
         order = small[np.lexsort((small, -self._per_busy[small], self._gain[small] <= rent[small]))]
-        return self._chosen[np.concatenate([np.array(picked, np.int64), order])]
+        found: Ints = self._chosen[np.concatenate([np.array(picked, np.int64), order])]
+        return found
