@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -18,11 +19,24 @@ from tests.engine.world import pool
 ANSWERS = {"watts": "340.5", "grams": "212"}
 
 
+ROUNDS = 3
+
+
 @pytest.fixture
-async def prometheus() -> AsyncIterator[str]:
+def rounds() -> asyncio.Event:
+    """Set once every query was asked a few times."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def prometheus(rounds: asyncio.Event) -> AsyncIterator[str]:
     """Something that answers instant queries as Prometheus does."""
+    asked = Counter[str]()
 
     async def query(request: web.Request) -> web.Response:
+        asked[request.query["query"]] += 1
+        if len(asked) == 3 and min(asked.values()) > ROUNDS:
+            rounds.set()
         value = ANSWERS.get(request.query["query"])
         result = [] if value is None else [{"metric": {}, "value": [2e9, value]}]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
@@ -39,7 +53,7 @@ async def prometheus() -> AsyncIterator[str]:
 
 
 async def test_queries_reach_the_ledger_and_what_is_not_known_is_said_once(
-    prometheus: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    prometheus: str, rounds: asyncio.Event, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ergon.engine.sources.TICK_SECONDS", 0.01)
     cache = Cache()
@@ -52,10 +66,7 @@ async def test_queries_reach_the_ledger_and_what_is_not_known_is_said_once(
     sources = PowerSources(prometheus)
     with caplog.at_level(logging.WARNING, "ergon.energy"):
         reading = asyncio.create_task(SourceReader(cache, energy, sources).run())
-        async with asyncio.timeout(10):
-            while len(energy.pool_readings) < 2 or not energy.intensity:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        await asyncio.wait_for(rounds.wait(), 20)
         reading.cancel()
     await sources.close()
     assert energy.pool_readings["good"].watts == {POOL_READING: 340.5}

@@ -21,10 +21,11 @@ class Effort:
     solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
     on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the other (lower ones together).
     `fills`: shares of a server that the pool level gives away, each packed anew; the best `starts` of the packings are
-    improved. `caps`: pools capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`,
-    `rounds`: servers that are tried to be emptied, and rounds of ruin and recreate. `only_mend`: where the current replicas
-    can be mended so that nothing is short, no other plan is sought. `solver_seconds` guards against a solver that hangs, and
-    is no part of the effort: when it strikes, the plan says so.
+    improved. `pattern_rounds`: rounds in which patterns of whole servers are priced, in fleets of at most `pattern_columns`
+    candidates (0: no patterns). `caps`: pools capped at fewer servers, one after the other, in fleets of so many
+    `cap_columns`. `closings`, `rounds`: servers that are tried to be emptied, and rounds of ruin and recreate. `only_mend`:
+    where the current replicas can be mended so that nothing is short, no other plan is sought. `solver_seconds` guards
+    against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
     """
 
     mip_nodes: int = 200
@@ -34,6 +35,8 @@ class Effort:
     tiers: int = 8
     fills: tuple[float, ...] = (1.0, 0.95)
     starts: int = 1
+    pattern_rounds: int = 12
+    pattern_columns: int = 2000
     caps: int = 30
     cap_columns: int = 6000
     closings: int = 200
@@ -45,7 +48,16 @@ class Effort:
     def quick(cls) -> Self:
         """For planning again after one change: hardly more than mending what stands."""
         return cls(
-            mip_nodes=0, mip_columns=0, exact_binaries=0, exact_nodes=0, closings=0, rounds=0, fills=(), caps=0, only_mend=True
+            mip_nodes=0,
+            mip_columns=0,
+            exact_binaries=0,
+            exact_nodes=0,
+            closings=0,
+            rounds=0,
+            fills=(),
+            caps=0,
+            only_mend=True,
+            pattern_rounds=0,
         )
 
     @classmethod
@@ -61,6 +73,8 @@ class Effort:
             exact_binaries=200,
             exact_nodes=20000,
             starts=3,
+            pattern_rounds=40,
+            pattern_columns=6000,
             caps=100,
             closings=400,
             rounds=300,

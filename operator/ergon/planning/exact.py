@@ -11,6 +11,7 @@ from ergon.planning.arrays import Floats, Ints
 from ergon.planning.effort import Effort
 from ergon.planning.linear import INFINITY, Answer, Programme, Solver
 from ergon.planning.placing import Placer
+from ergon.planning.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,13 +244,18 @@ class Exact:
             self.servers.put(c, int(x.server[k]), u if worth else 0.0)
 
 
+def may_be_whole(problem: Problem, effort: Effort) -> bool:
+    """Whether a fleet is so small that solving it whole is worth a look at its yes-or-no questions."""
+    return int(problem.on.most.sum()) * len(problem.models) <= 20 * effort.exact_binaries
+
+
 def solve_whole(placer: Placer, effort: Effort, lacking: list[int]) -> float | None:
     """Solve a tiny fleet whole, in place; J that no plan of this shortfall is below, None where that is too much to ask.
 
     `lacking`: tiers in which the plan so far lacks something.
     """
     servers, table = placer.servers, placer.servers.table
-    if len(servers.pool_of) * len(table.demand) > 20 * effort.exact_binaries:
+    if not may_be_whole(servers.problem, effort):
         return None
     mark = len(servers.journal)
     for m, homes in enumerate(servers.homes):

@@ -37,6 +37,7 @@ class PoolLevel:
     """`share`: by candidate, of its model's demand. `held`: by candidate, replicas that carry nothing. `servers`: by pool.
 
     `busy_price`, `memory_price`, `slot_price`: J of a whole server's busy share, memory or places in each pool.
+    `demand_price`, `replica_price`: by model, J of all its demand and of one replica more.
     `bound`: J that no plan of this shortfall is below; None when the solver found nothing. `none_short`: the bound is for
     plans that lack nothing. `prices`: what it was found by, for the bounds of plans to come.
     """
@@ -47,6 +48,8 @@ class PoolLevel:
     busy_price: Floats
     memory_price: Floats
     slot_price: Floats
+    demand_price: Floats
+    replica_price: Floats
     bound: float
     none_short: bool
     prices: Prices = field(default_factory=dict)
@@ -196,13 +199,14 @@ class _Model:
         """Each model's demand and its count of replicas."""
         problem, c, x, put = self.problem, self.problem.candidates, self.columns, self._programme.put
         row = np.full(len(problem.models), -1, np.int64)
-        row[x.unserved_of] = self._programme.add_rows(len(x.unserved_of), 1.0, 1.0)
+        row[x.unserved_of] = self.row_served = self._programme.add_rows(len(x.unserved_of), 1.0, 1.0)
         put(row[c.model[x.share_of]], x.share, 1.0)
         put(row[x.unserved_of], x.unserved, 1.0)
 
         need = problem.need.astype(float)
         row[:] = -1
-        row[x.missing_of] = self._programme.add_rows(len(x.missing_of), need[x.missing_of], name="model need", of=x.missing_of)
+        self.row_missing = self._programme.add_rows(len(x.missing_of), need[x.missing_of], name="model need", of=x.missing_of)
+        row[x.missing_of] = self.row_missing
         counted = row[c.model[x.share_of]] >= 0
         put(row[c.model[x.share_of[counted]]], x.share[counted], self._replicas_for[x.share_of[counted]])
         put(row[c.model[x.held_of]], x.held, 1.0)
@@ -340,7 +344,11 @@ class _Model:
         held[x.held_of] = np.maximum(answer.values[x.held], 0.0)
         busy, memory, slots = (np.maximum(-prices[rows], 0.0) for rows in self._priced_rows)
         named = self._programme.name_prices(prices)
-        return PoolLevel(share, held, answer.values[x.servers], busy, memory, slots, bound, none_short, named)
+        demand, replica = np.zeros(len(self.problem.models)), np.zeros(len(self.problem.models))
+        demand[x.unserved_of] = np.maximum(prices[self.row_served], 0.0)
+        replica[x.missing_of] = np.maximum(prices[self.row_missing], 0.0)
+        servers = answer.values[x.servers]
+        return PoolLevel(share, held, servers, busy, memory, slots, demand, replica, bound, none_short, named)
 
     def relaxed(self) -> Answer | None:
         """The optimum without whole numbers; where there are very many columns, by way of those that promise most."""
@@ -417,7 +425,9 @@ def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> 
         none, pools = np.zeros(0), np.zeros(len(problem.pools))
         nodes = -(-problem.on.least // problem.on.per_node)
         sunk = float((problem.on.server_cost * problem.on.least + problem.on.node_cost * nodes).sum())
-        return PoolLevel(none, none, problem.on.least.astype(float), pools, pools, pools, sunk, none_short=True)
+        models = np.zeros(len(problem.models))
+        least = problem.on.least.astype(float)
+        return PoolLevel(none, none, least, pools, pools, pools, models, models, sunk, none_short=True)
     model = _Model(problem, limits, effort, lenient=False)
     relaxed = model.relaxed()
     if relaxed is None:

@@ -7,8 +7,9 @@ from functools import cmp_to_key
 import numpy as np
 
 from ergon.planning.again import mend_again
+from ergon.planning.dive import dive
 from ergon.planning.effort import Effort
-from ergon.planning.exact import solve_whole
+from ergon.planning.exact import may_be_whole, solve_whole
 from ergon.planning.improve import improve, serve_lacking
 from ergon.planning.limits import Limit
 from ergon.planning.packing import pack
@@ -25,6 +26,8 @@ from ergon.planning.steady import drop_idle, earns_its_moves, mend
 
 ANEW_UP_TO = 2000
 """Candidates up to which a fleet that stays short when it is mended is planned anew at once, a matter of tenths of a second."""
+_MOST_A_SERVER = 4
+"""Models for each server up to which patterns are tried: of very many small replicas, one pattern is as good as another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,10 @@ def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, e
     if not _is_optimal(best, level):
         if level is not None and level.none_short:
             ways[0] = _with_fewer_servers(problem, limits, best, effort)
-        for placer in ways[: effort.starts]:
+        chosen = [*ways[: effort.starts], *_by_patterns(problem, limits, level, ways, effort)]
+        for placer in chosen:
             improve(placer, effort)
-        best = min(ways[: effort.starts], key=cmp_to_key(_order))
+        best = min(chosen, key=cmp_to_key(_order))
         proof = _exactly(best, effort)
     drop_idle(best.servers)
     settled = settle(best.servers)
@@ -138,10 +142,33 @@ def _packed(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None
     placer = Placer(Servers.empty(problem, limits), level)
     if level is not None:
         pack(placer, level, by_priority=not level.none_short, by_rho=by_rho)
+    return _completed(placer)
+
+
+def _completed(placer: Placer) -> Placer:
+    """With a place for what still lacks something, where there is one."""
+    problem = placer.servers.problem
     for m in sorted(range(len(problem.models)), key=lambda m: (problem.tier[m], m)):
         placer.place_all(m)
     serve_lacking(placer)
     return placer
+
+
+def _by_patterns(
+    problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, ways: list[Placer], effort: Effort
+) -> Iterator[Placer]:
+    """A plan from patterns of whole servers, the known plans' among them.
+
+    None of fleets that are large, of those that may be solved exactly, of very many models a server, or where something lacks.
+    """
+    crowded = len(problem.models) > _MOST_A_SERVER * int(problem.on.most.sum())
+    large = len(problem.candidates.model) > effort.pattern_columns
+    if not effort.pattern_rounds or large or crowded or may_be_whole(problem, effort):
+        return
+    if level is not None and level.none_short:
+        placer = Placer(Servers.empty(problem, limits), level)
+        if dive(placer, level, [way.servers for way in ways], effort):
+            yield _completed(placer)
 
 
 def _with_fewer_servers(problem: Problem, limits: tuple[Limit, ...], best: Placer, effort: Effort) -> Placer:
