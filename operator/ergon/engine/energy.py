@@ -88,7 +88,7 @@ class EnergyKeeper:
         self._limits: dict[str, float | None] = {}
         self._refused: dict[str, Refusal] = {}
         self._needs: Mapping[str, Needs] = {}
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self._ticked_at = now()
         self._sampled: dict[tuple[ServerKey, ModelKey], float] = {}
         self._last_start: dict[tuple[ServerKey, ModelKey], ColdStart] = {}
@@ -159,7 +159,7 @@ class EnergyKeeper:
         self._figures = self.ledger.figures()
         for one in booked:
             for finding in one.findings:
-                self._tell_once(f"power of {finding.device}: {finding.message}")
+                self._tell_once((finding.device, str(finding.doubt)), f"power of {finding.device}: {finding.message}")
         self._judge(seconds, booked)
         return True
 
@@ -379,11 +379,11 @@ class EnergyKeeper:
             self._curves[place] = power_curve(variant, pool)
         return self._curves[place]
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
+    def _tell_once(self, what: tuple[str, str], text: str) -> None:
+        if what not in self._told:
             if len(self._told) > 1000:
                 self._told.clear()
-            self._told.add(text)
+            self._told.add(what)
             log.warning("%s", text)
 
 
