@@ -11,8 +11,8 @@ from ergon.planning.repair import make_room
 from ergon.planning.servers import ROUNDING, Servers, lacking_work
 from ergon.planning.steady import lacking, standing
 
-_SLACK = 1 + 2e-10
-"""As in shares: a server that was filled to the last bit is not too full."""
+_SLACK = 1 + 1e-9
+"""A server that was filled to the last bit is not too full; what rounding adds is less than this."""
 
 MANY_CHANGED = 0.1
 """Of the models: where more of them lack something than that, all shares are better found anew."""
