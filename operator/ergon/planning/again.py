@@ -1,6 +1,6 @@
 """Planning again after a small change: what stands serves what it served, and only what the change touches is placed.
 
-Nothing is solved: a programme over all replicas would find the shares that are known from the plan before.
+Nothing is solved: a programme over all replicas would find the shares that the plan before tells.
 """
 
 from ergon.planning.limits import Limit
@@ -35,8 +35,14 @@ def mend_again(problem: Problem, limits: tuple[Limit, ...], before: Plan) -> Ser
     placer = Placer(servers)
     for m in lacking(servers):
         placer.place_all(m)
-    make_room(placer, [m for m in lacking(servers) if m in fresh])
+    make_room(placer, [m for m in lacking(servers) if problem.models[m].key not in known])
     return servers
+
+
+def newly_short(servers: Servers, before: Plan) -> bool:
+    """Whether a model lacks something that lacked nothing in the plan before."""
+    known = before.unserved.keys() | before.missing_replicas.keys()
+    return any(servers.problem.models[m].key not in known for m in lacking(servers))
 
 
 def _shares_as_before(problem: Problem, before: Plan) -> dict[tuple[int, int], float]:

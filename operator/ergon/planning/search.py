@@ -6,7 +6,7 @@ from functools import cmp_to_key
 
 import numpy as np
 
-from ergon.planning.again import mend_again
+from ergon.planning.again import mend_again, newly_short
 from ergon.planning.dive import dive
 from ergon.planning.effort import Effort
 from ergon.planning.exact import may_be_whole, solve_whole
@@ -52,8 +52,10 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
         again = mend_again(problem, limits, before)
         if again is not None:
             hold_limits(again)
-            if not _short(again) or _is_large(problem):
+            if not _short(again):
                 return Found(again, None, ())
+            if _is_large(problem):
+                return Found(_less_short(again, problem, limits, effort, before), None, ())
     level = solve_pools(problem, limits, effort)
     notes = (
         ()
@@ -71,6 +73,15 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
         return replace(better, notes=notes)
     same = not less_short(rank_of_shortfall(better.servers), rank_of_shortfall(mended))
     return Found(mended, level, notes, better.proof if same else None)
+
+
+def _less_short(again: Servers, problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: Plan) -> Servers:
+    """The same, or where something new stays short, mended with shares that are solved for, if that serves more."""
+    if not newly_short(again, before):
+        return again
+    mended = mend(problem, limits, effort)
+    hold_limits(mended)
+    return mended if less_short(rank_of_shortfall(mended), rank_of_shortfall(again)) else again
 
 
 def _short(servers: Servers) -> bool:
