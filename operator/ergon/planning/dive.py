@@ -12,7 +12,7 @@ from ergon.planning.limits import Limit, closed_by
 from ergon.planning.mixing import Mix, Patterns, Prices, Rest
 from ergon.planning.patterns import Pattern, Shelf
 from ergon.planning.placing import Placer
-from ergon.planning.pool_level import PoolLevel
+from ergon.planning.pool_programme import PoolLevel
 from ergon.planning.problem import Problem
 from ergon.planning.servers import Servers
 

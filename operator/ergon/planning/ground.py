@@ -9,7 +9,7 @@ import numpy as np
 
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.linear import Prices
-from ergon.planning.pool_level import LEVELS
+from ergon.planning.pool_programme import LEVELS
 from ergon.planning.problem import Problem
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ergon.planning.arrays import Floats
 from ergon.planning.few import few_replicas
 from ergon.planning.placing import Placer
-from ergon.planning.pool_level import PoolLevel
+from ergon.planning.pool_programme import PoolLevel
 from ergon.planning.servers import ROUNDING
 
 _LEAST_SHARE = 0.02

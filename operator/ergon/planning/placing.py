@@ -4,7 +4,7 @@ import numpy as np
 
 from ergon.planning.arrays import Bools, Floats, Ints
 from ergon.planning.limits import closed_by
-from ergon.planning.pool_level import PoolLevel
+from ergon.planning.pool_programme import PoolLevel
 from ergon.planning.servers import ROUNDING, Servers
 
 LEAST_PIECE = 0.02
