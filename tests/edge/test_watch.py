@@ -63,7 +63,7 @@ async def test_a_watch_that_is_stopped_ends_without_an_error(kubeconfig: Path) -
 )
 async def test_only_the_api_server_s_word_tells_whether_there_is_a_gateway(answer: object, there: bool | None) -> None:
     async with serving(answer) as script:  # type: ignore[arg-type]
-        client = KubeClient(script.configuration(), pace=Pace(attempt_seconds=0.2, total_seconds=0.3))
+        client = KubeClient(script.configuration(), pace=Pace(attempt_seconds=3.0, total_seconds=3.0))
         process = Process(Settings(), "127.0.0.1", 0, client, Metrics())
         assert await process._gateway_is_there() is there
         await client.close()

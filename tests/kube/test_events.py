@@ -31,7 +31,7 @@ class Clock:
 async def written(act: Callable[[EventRecorder, Clock], None], *answers: Any) -> list[Request]:
     """What reaches the API server when something is recorded."""
     async with serving(*(answers or (say(201),))) as script:
-        pace = Pace(attempt_seconds=0.3, total_seconds=0.3)
+        pace = Pace(attempt_seconds=3.0, total_seconds=3.0)  # a busy machine may take a second to connect
         async with KubeClient(script.configuration(), pace=pace) as client:
             clock = Clock()
             recorder = EventRecorder(client, "ergon-0", now=clock)
