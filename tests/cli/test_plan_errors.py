@@ -151,7 +151,7 @@ def test_where_no_cluster_answers_that_is_one_line(tmp_path: Path, monkeypatch: 
     context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
     config = {"apiVersion": "v1", "kind": "Config", "current-context": "c", "clusters": [cluster], "contexts": [context]}
     path = write(tmp_path / "config", {**config, "users": [{"name": "u", "user": {}}]})
-    monkeypatch.setattr("ergon.cli.plan_live.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("ergon.cli.cluster.PATIENCE_SECONDS", 0.3)
     monkeypatch.setenv("KUBECONFIG", path)
     assert "the cluster cannot be read: " in refused()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))

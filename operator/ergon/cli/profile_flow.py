@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,15 +15,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ergon.cli.cluster import patient_client
 from ergon.cli.profile_sweep import CLIENT_BUSY_SHARE, Effort, Step, brings_nothing, in_flight_steps, measure, worth_pasting
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import KubeError, NotFound
-from ergon.kube.pace import Pace
 from ergon.triton.errors import TritonError
 from ergon.triton.inference import ModelClient, example_request
 
-_PATIENCE_SECONDS = 10.0
 Object = dict[str, Any]
 
 
@@ -64,7 +62,6 @@ class Target:
 
 def answer(request: Request) -> int:
     """Measure and print; the exit code."""
-    logging.getLogger("kubernetes").setLevel(logging.ERROR)
     try:
         target, steps, made_up = asyncio.run(_profile(request))
     except (CannotProfile, TritonError) as error:
@@ -88,9 +85,7 @@ def answer(request: Request) -> int:
 
 async def _profile(request: Request) -> tuple[Target, list[Step], bool]:
     key, body = _key(request.model), _read_request(request.request_path)
-    async with await KubeClient.from_environment(
-        context=request.context, pace=Pace(attempt_seconds=_PATIENCE_SECONDS, total_seconds=_PATIENCE_SECONDS)
-    ) as client:
+    async with await patient_client(request.context) as client:
         target = await find_target(client, key, request)
     async with ModelClient(target.url, target.key.served_name, connections=request.most) as model:
         sent = body or example_request(await model.metadata())

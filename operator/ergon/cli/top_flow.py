@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import math
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ergon.cli.cluster import patient_client
 from ergon.cli.tables import TROUBLE, console, table
 from ergon.cli.top_rows import (
     BudgetRow,
@@ -26,13 +26,10 @@ from ergon.cli.top_rows import (
     shown,
 )
 from ergon.fleet.types import ModelKey
-from ergon.kube.client import KubeClient
 from ergon.kube.errors import KubeError, NotFound
-from ergon.kube.pace import Pace
 
 Object = dict[str, Any]
 API_VERSION = "ergon.dev/v1alpha1"
-PATIENCE_SECONDS = 10.0
 WIDTH = 140
 _KINDS = {"models": "SpecializedModel", "pools": "AcceleratorPool", "budgets": "EnergyBudget"}
 _VERDICTS = {"Chosen": 0, "Feasible": 1, "Rejected": 2}
@@ -89,14 +86,8 @@ def _cannot(error: KubeError) -> int:
     return 1
 
 
-async def _client(context: str | None) -> KubeClient:
-    logging.getLogger("kubernetes").setLevel(logging.ERROR)  # it warns of what the error says in full
-    pace = Pace(attempt_seconds=PATIENCE_SECONDS, total_seconds=PATIENCE_SECONDS)
-    return await KubeClient.from_environment(context=context, pace=pace)
-
-
 async def _list(kinds: dict[str, str], namespace: str, context: str | None) -> dict[str, list[Object]]:
-    async with await _client(context) as client:
+    async with await patient_client(context) as client:
         found = await asyncio.gather(
             *(
                 client.list_all(API_VERSION, kind, namespace if namespace and kind == "SpecializedModel" else None)
@@ -107,7 +98,7 @@ async def _list(kinds: dict[str, str], namespace: str, context: str | None) -> d
 
 
 async def _get(key: ModelKey, context: str | None) -> Object:
-    async with await _client(context) as client:
+    async with await patient_client(context) as client:
         return await client.get(API_VERSION, "SpecializedModel", key.name, key.namespace)
 
 

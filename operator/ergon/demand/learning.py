@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ergon.demand.counters import Window
 from ergon.demand.service import Fit, Shape, declared_shape
 from ergon.demand.work import LARGEST_SIZE, LEAST_SIZE, counts_tokens
+from ergon.fleet.points import points_on
 from ergon.fleet.types import ModelKey, OperatingPoint, Variant
 
 ALONE_SHARE = 0.1
@@ -54,8 +55,7 @@ class Finding:
 def points_for(points: Iterable[OperatingPoint], product: str | None, accelerator_class: str) -> tuple[OperatingPoint, ...]:
     """The points that speak of a pool: those of its product, or where none names it, those of its class (planning.md)."""
     usable = [point for point in points if 0 < point.work_per_second < math.inf]
-    named = tuple(point for point in usable if point.product is not None and point.product == product)
-    return named or tuple(p for p in usable if p.product is None and p.accelerator_class == accelerator_class)
+    return tuple(points_on(usable, product, accelerator_class))
 
 
 @dataclass(slots=True)

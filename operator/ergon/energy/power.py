@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from ergon.energy.on import ServersOn
+from ergon.fleet.points import points_on
 from ergon.fleet.types import OperatingPoint, Pool, Variant
 
 NAMEPLATE_MARGIN = 1.5
@@ -55,8 +56,7 @@ def power_curve(variant: Variant | None, pool: Pool) -> PowerCurve:
 def matching_points(variant: Variant, pool: Pool) -> list[OperatingPoint]:
     """The points that speak of a pool: those of its product, or where none names it, those of its class; only real figures."""
     usable = [p for p in variant.points if 0 < p.work_per_second < math.inf and _figure(p.watts) and _figure(p.awake_watts)]
-    of_product = [p for p in usable if p.product is not None and p.product == pool.product]
-    return of_product or [p for p in usable if p.product is None and p.accelerator_class == pool.accelerator_class]
+    return points_on(usable, pool.product, pool.accelerator_class)
 
 
 def busy_watts(pool: Pool) -> float:

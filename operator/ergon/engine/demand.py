@@ -8,7 +8,7 @@ from typing import Any
 from ergon.demand import BatchCounters, Book, Counters, Demand, Limits, Seen, ServerView, Tenant, Window
 from ergon.engine.cache import Cache
 from ergon.engine.server import ServerAgent
-from ergon.fleet.types import Model, ModelKey, ServerKey, Variant
+from ergon.fleet.types import Model, ModelKey, ServerKey
 from ergon.planning import Plan
 from ergon.reconcile.figures import DemandView, demand_status, keep
 from ergon.reconcile.observed import IndexState
@@ -119,7 +119,7 @@ class DemandKeeper:
             model = record.model if record is not None else None
             if model is None or facts.index is not IndexState.READY or facts.loaded_revision is None:
                 continue
-            variant = _variant_of(model, facts.loaded_revision)
+            variant = model.loaded_as(facts.loaded_revision)
             if variant is not None:
                 yield key, Tenant(variant, facts.instances)
 
@@ -295,10 +295,6 @@ def counters_of(statistics: ModelStatistics, metrics: ModelMetrics | None, at_se
         pending=metrics.pending if metrics is not None else None,
         epoch=epoch,
     )
-
-
-def _variant_of(model: Model, load_revision: str) -> Variant | None:
-    return next((variant for variant in model.variants if variant.load_revision == load_revision), None)
 
 
 def _differs(one: float, other: float) -> bool:

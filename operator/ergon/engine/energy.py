@@ -368,8 +368,7 @@ class EnergyKeeper:
 
     def _variant(self, key: ModelKey, load_revision: str | None) -> Variant | None:
         record = self._cache.models.get(key)
-        variants = record.model.variants if record is not None and record.model is not None else ()
-        return next((variant for variant in variants if variant.load_revision == load_revision), None)
+        return record.model.loaded_as(load_revision) if record is not None and record.model is not None else None
 
     def _curve(self, variant: Variant | None, pool: Pool) -> PowerCurve:
         place = (pool.name, variant.load_revision if variant is not None else None, pool.generation)

@@ -107,6 +107,10 @@ class Model:
         """The variant of that name, if the model has it."""
         return next((variant for variant in self.variants if variant.name == name), None)
 
+    def loaded_as(self, load_revision: str | None) -> Variant | None:
+        """The variant that has this load revision, if the model has one."""
+        return next((variant for variant in self.variants if variant.load_revision == load_revision), None)
+
     @property
     def counts_tokens(self) -> bool:
         """Whether its work is output tokens + `input_weight` x input tokens (a profile says tokensPerSecond), else requests."""

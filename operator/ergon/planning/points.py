@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ergon.fleet.points import points_on
 from ergon.fleet.types import OperatingPoint, Pool, Variant
 from ergon.planning.arrays import Bools, Floats, Ints
 
@@ -40,8 +41,7 @@ def sound(point: OperatingPoint) -> bool:
 def matching_points(variant: Variant, pool: Pool) -> list[OperatingPoint]:
     """The points that speak of the pool: those of its product, or where none names it, those of its class."""
     usable = [point for point in variant.points if sound(point)]
-    of_product = [point for point in usable if point.product is not None and point.product == pool.product]
-    return of_product or [p for p in usable if p.product is None and p.accelerator_class == pool.accelerator_class]
+    return points_on(usable, pool.product, pool.accelerator_class)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,8 +118,8 @@ def replica_statuses(view: ModelView, decision: Decision) -> list[ReplicaStatus]
 
 
 def _variant_name(model: Model | None, replica: ReplicaView) -> str:
-    variants = model.variants if model is not None else ()
-    return next((v.name for v in variants if v.load_revision == replica.loaded_revision), "unknown")
+    variant = model.loaded_as(replica.loaded_revision) if model is not None else None
+    return variant.name if variant is not None else "unknown"
 
 
 def _planned_status(
