@@ -31,8 +31,16 @@ _PLACES = {
     "specializedmodels": _ERGON,
     "acceleratorpools": _ERGON,
     "energybudgets": _ERGON,
+    "taskroutes": _ERGON,
 }
-_SHORT = {"sm": "specializedmodels", "ap": "acceleratorpools", "ebud": "energybudgets", "sts": "statefulsets", "svc": "services"}
+_SHORT = {
+    "sm": "specializedmodels",
+    "ap": "acceleratorpools",
+    "ebud": "energybudgets",
+    "troute": "taskroutes",
+    "sts": "statefulsets",
+    "svc": "services",
+}
 _REQUEST_SECONDS = 30.0
 
 

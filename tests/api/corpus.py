@@ -48,6 +48,17 @@ BUDGET: Object = {
     "metadata": {"name": "golden-site"},
     "spec": {"limits": {"kilowattHours": 12.5, "window": "Day"}},
 }
+ROUTE: Object = {
+    "apiVersion": "ergon.dev/v1alpha1",
+    "kind": "TaskRoute",
+    "metadata": {"name": "golden-route", "namespace": "default"},
+    "spec": {
+        "task": "language-identification",
+        "candidates": {"matchLabels": {"team": "x"}},
+        "minQuality": 0.9,
+        "escalation": {"when": [{"output": "SCORE", "below": 0.6}], "maxRate": 0.25},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -114,10 +125,33 @@ VALID: dict[str, Object] = {
         BUDGET,
         ("spec", {"limits": {"watts": 1, "carbonGrams": 1, "window": "Month", "timeZone": "Europe/Berlin"}, "pools": _SELECTOR}),
     ),
+    "route": ROUTE,
+    "route-least": changed(ROUTE, ("spec", {"task": "code"})),
+    "route-chat": changed(ROUTE, ("spec.chat", {}), ("spec.anyTask", True), ("spec.order", ["small", "general"])),
+    "route-all": changed(
+        ROUTE,
+        ("spec.escalation.when", [{"output": "LABEL", "equals": ["unknown"]}, {"output": "TEXT", "empty": True}]),
+        ("spec.escalation.after", "500ms"),
+        ("spec.samples", {"configMapName": "samples.v1", "output": "LANGUAGE"}),
+        ("spec.fallback", "other"),
+    ),
 }
 
 _NAME = "metadata.name: at most"
+_SIGN = "spec.escalation.when.0"
 REFUSED: dict[str, Refused] = {
+    "route-without-task": Refused(changed(ROUTE, ("spec.task", ABSENT)), "spec.task: Required", "spec.task"),
+    "route-sign-of-two": Refused(
+        changed(ROUTE, (_SIGN, {"output": "SCORE", "below": 0.6, "above": 0.9})),
+        "exactly one of below",
+        "spec.escalation.when[0]",
+    ),
+    "route-sign-of-none": Refused(
+        changed(ROUTE, (_SIGN, {"output": "SCORE"})), "exactly one of below", "spec.escalation.when[0]"
+    ),
+    "route-rate": Refused(changed(ROUTE, ("spec.escalation.maxRate", 2)), "maxRate", "spec.escalation.maxRate"),
+    "route-order-twice": Refused(changed(ROUTE, ("spec.order", ["a", "a"])), "an item is there twice", "spec.order"),
+    "route-long-name": Refused(changed(ROUTE, ("metadata.name", "r" * 64)), _NAME, "metadata.name"),
     "pool-tpu-without-max-models": Refused(
         changed(POOL, ("spec.accelerator.class", "tpu")), "maxModels is required for tpu", "spec"
     ),

@@ -144,6 +144,7 @@ def test_names_scopes_and_subresources() -> None:
         "AcceleratorPool": ("acceleratorpools", ["ap"], "Cluster"),
         "SpecializedModel": ("specializedmodels", ["sm"], "Namespaced"),
         "EnergyBudget": ("energybudgets", ["ebud"], "Cluster"),
+        "TaskRoute": ("taskroutes", ["troute"], "Namespaced"),
     }
     assert "scale" in DOCUMENTS["SpecializedModel"]["spec"]["versions"][0]["subresources"]
 

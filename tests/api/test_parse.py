@@ -6,11 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool
+from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool, parse_route
 from ergon.api.pool import AcceleratorPoolSpec
 from tests.api.corpus import MODEL, POOL, REFUSED, VALID, Object, Refused, changed
 
-PARSERS: dict[str, Any] = {"AcceleratorPool": parse_pool, "SpecializedModel": parse_model, "EnergyBudget": parse_budget}
+PARSERS: dict[str, Any] = {
+    "AcceleratorPool": parse_pool,
+    "SpecializedModel": parse_model,
+    "EnergyBudget": parse_budget,
+    "TaskRoute": parse_route,
+}
 
 
 @pytest.mark.parametrize("obj", VALID.values(), ids=VALID)

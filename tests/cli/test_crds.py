@@ -12,14 +12,19 @@ from ergon.cli.crds import crds
 APP = typer.Typer()
 APP.command()(crds)
 RUNNER = CliRunner()
-NAMES = ["ergon.dev_acceleratorpools.yaml", "ergon.dev_energybudgets.yaml", "ergon.dev_specializedmodels.yaml"]
+NAMES = [
+    "ergon.dev_acceleratorpools.yaml",
+    "ergon.dev_energybudgets.yaml",
+    "ergon.dev_specializedmodels.yaml",
+    "ergon.dev_taskroutes.yaml",
+]
 
 
 def test_they_are_printed_as_one_stream() -> None:
     printed = RUNNER.invoke(APP, [])
     assert printed.exit_code == 0
     kinds = [document["spec"]["names"]["kind"] for document in yaml.safe_load_all(printed.stdout)]
-    assert kinds == ["AcceleratorPool", "SpecializedModel", "EnergyBudget"]
+    assert kinds == ["AcceleratorPool", "SpecializedModel", "EnergyBudget", "TaskRoute"]
 
 
 def test_what_was_written_compares_equal(tmp_path: Path) -> None:

@@ -125,6 +125,34 @@ class BudgetFeasible(StrEnum):
     PROTECTED_DEMAND = "ProtectedDemand"
 
 
+class RouteAccepted(StrEnum):
+    """Whether the route can be served as it is written."""
+
+    ACCEPTED = "Accepted"
+    INVALID_SPEC = "InvalidSpec"
+    FALLBACK_CYCLE = "FallbackCycle"
+    NO_GATEWAY = "NoGateway"
+
+
+class RouteReady(StrEnum):
+    """Whether a request to the route is answered, at the quality it asks for."""
+
+    READY = "Ready"
+    ASLEEP = "Asleep"
+    NO_CANDIDATE = "NoCandidate"
+    QUALITY_TOO_LOW = "QualityTooLow"
+    NO_MODEL_READY = "NoModelReady"
+    NOT_ACCEPTED = "NotAccepted"
+
+
+class RouteEscalation(StrEnum):
+    """Whether as much escalates as the route would like."""
+
+    UNLIMITED = "Unlimited"
+    AT_MAX_RATE = "AtMaxRate"
+    LOWERED_BY_BUDGET = "LoweredByBudget"
+
+
 class Finding(Protocol):
     """What becomes a condition. `status` None: Unknown. `reason` is of the closed set of the condition's type."""
 
@@ -168,11 +196,16 @@ BUDGET_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {
     "WithinBudget": (BudgetWithin,),
     "Feasible": (BudgetFeasible,),
 }
+ROUTE_REASONS: Mapping[str, tuple[type[StrEnum], ...]] = {
+    "Accepted": (RouteAccepted,),
+    "Ready": (RouteReady,),
+    "FullEscalation": (RouteEscalation,),
+}
 _WORDS = {True: "True", False: "False", None: "Unknown"}
 
 
 def known(reasons: Mapping[str, tuple[type[StrEnum], ...]], condition: str, reason: str) -> bool:
-    """Whether a condition of a kind may give this reason; `reasons` is one of MODEL_REASONS, POOL_REASONS, BUDGET_REASONS."""
+    """Whether a condition of a kind may give this reason; `reasons` is one of the four maps above."""
     return any(reason in set(enum) for enum in reasons.get(condition, ()))
 
 

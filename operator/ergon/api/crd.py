@@ -15,6 +15,7 @@ from ergon.api.budget import EnergyBudgetSpec, EnergyBudgetStatus
 from ergon.api.model import SpecializedModelSpec, SpecializedModelStatus
 from ergon.api.pool import AcceleratorPoolSpec, AcceleratorPoolStatus
 from ergon.api.quantities import DURATION_PATTERN, DURATION_WORDS, QUANTITY_PATTERN, QUANTITY_WORDS
+from ergon.api.route import TaskRouteSpec, TaskRouteStatus
 from ergon.api.types import GROUP, VERSION, Spec
 
 Schema = dict[str, Any]
@@ -110,6 +111,31 @@ KINDS = (
             ("Reason", "string", _condition("Accepted", "reason")),
             ("Age", "date", ".metadata.creationTimestamp"),
             ("Message", "string", _condition("Accepted", "message"), _WIDE),
+        ),
+    ),
+    Kind(
+        "TaskRoute",
+        "taskroutes",
+        "troute",
+        True,
+        "A task under one address: the smallest model that can do it answers, a bigger one where that is not enough.",
+        TaskRouteSpec,
+        TaskRouteStatus,
+        (
+            ("Task", "string", ".spec.task"),
+            ("Ready", "string", _condition("Ready")),
+            ("Reason", "string", _condition("Ready", "reason")),
+            ("First", "string", ".status.candidates[0].model"),
+            ("Escalated", "number", ".status.escalationRate"),
+            ("Joules", "number", ".status.joulesPerRequest"),
+            ("Age", "date", ".metadata.creationTimestamp"),
+            ("Endpoint", "string", ".status.endpoint", _WIDE),
+            ("Message", "string", _condition("Ready", "message"), _WIDE),
+        ),
+        selectable=(".spec.task",),
+        name_rule=(
+            f"size(self.metadata.name) <= 63 && self.metadata.name.matches('{_NAME}')",
+            "metadata.name: at most 63 lower-case letters, digits and '-', beginning with a letter and not ending with '-'",
         ),
     ),
 )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.api.model import SpecializedModelSpec
 from ergon.api.pool import AcceleratorPoolSpec
+from ergon.api.route import TaskRouteSpec
 from ergon.api.types import NAME_PATTERN, Spec
 
 _SPEC = TypeVar("_SPEC", bound=Spec)
@@ -42,6 +43,11 @@ def parse_pool(obj: Any) -> AcceleratorPoolSpec | InvalidObject:
 def parse_budget(obj: Any) -> EnergyBudgetSpec | InvalidObject:
     """The spec of an EnergyBudget."""
     return _parse(obj, "EnergyBudget", EnergyBudgetSpec, _OBJECT_NAME_LENGTH)
+
+
+def parse_route(obj: Any) -> TaskRouteSpec | InvalidObject:
+    """The spec of a TaskRoute."""
+    return _parse(obj, "TaskRoute", TaskRouteSpec, _MODEL_NAME_LENGTH)
 
 
 def _parse(obj: Any, kind: str, spec_type: type[_SPEC], name_length: int) -> _SPEC | InvalidObject:

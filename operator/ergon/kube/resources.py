@@ -61,7 +61,7 @@ _RESOURCES = [
     *_of("authorization.k8s.io/v1", {"SelfSubjectAccessReview": "selfsubjectaccessreviews"}, namespaced=False),
     *_of("apiextensions.k8s.io/v1", {"CustomResourceDefinition": "customresourcedefinitions"}, namespaced=False),
     *_of("ergon.dev/v1alpha1", {"AcceleratorPool": "acceleratorpools", "EnergyBudget": "energybudgets"}, namespaced=False),
-    *_of("ergon.dev/v1alpha1", {"SpecializedModel": "specializedmodels"}),
+    *_of("ergon.dev/v1alpha1", {"SpecializedModel": "specializedmodels", "TaskRoute": "taskroutes"}),
 ]
 _BY_KIND = {(resource.api_version, resource.kind): resource for resource in _RESOURCES}
 
