@@ -150,7 +150,10 @@ REFUSED: dict[str, Refused] = {
         changed(ROUTE, (_SIGN, {"output": "SCORE"})), "exactly one of below", "spec.escalation.when[0]"
     ),
     "route-rate": Refused(changed(ROUTE, ("spec.escalation.maxRate", 2)), "maxRate", "spec.escalation.maxRate"),
-    "route-order-twice": Refused(changed(ROUTE, ("spec.order", ["a", "a"])), "an item is there twice", "spec.order"),
+    "route-order-twice": Refused(changed(ROUTE, ("spec.order", ["a", "a"])), "a model is there twice", "spec"),
+    "route-any-task": Refused(
+        changed(ROUTE, ("spec.candidates", ABSENT), ("spec.anyTask", True)), "anyTask needs candidates", "spec"
+    ),
     "route-long-name": Refused(changed(ROUTE, ("metadata.name", "r" * 64)), _NAME, "metadata.name"),
     "pool-tpu-without-max-models": Refused(
         changed(POOL, ("spec.accelerator.class", "tpu")), "maxModels is required for tpu", "spec"

@@ -18,7 +18,7 @@ class Comparison(Spec):
 
     rules = (
         Rule(
-            "(has(self.below) ? 1 : 0) + (has(self.above) ? 1 : 0) + (size(self.equals) > 0 ? 1 : 0)"
+            "(has(self.below) ? 1 : 0) + (has(self.above) ? 1 : 0) + (has(self.equals) && size(self.equals) > 0 ? 1 : 0)"
             " + (has(self.empty) && self.empty ? 1 : 0) == 1",
             lambda self: [self.below is not None, self.above is not None, bool(self.equals), self.empty].count(True) == 1,
             "exactly one of below, above, equals and empty: true is needed",
@@ -87,6 +87,21 @@ class Chat(Spec):
 class TaskRouteSpec(Spec):
     """What a person says of a route."""
 
+    rules = (
+        Rule(
+            "!has(self.order) || self.order.all(name, self.order.exists_one(other, other == name))",
+            lambda self: len(set(self.order)) == len(self.order),
+            "a model is there twice",
+            "order",
+        ),
+        Rule(
+            "!has(self.anyTask) || !self.anyTask || has(self.candidates)",
+            lambda self: not self.any_task or self.candidates is not None,
+            "anyTask needs candidates: else every model of the namespace would be one",
+            "candidates",
+        ),
+    )
+
     task: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = Field(
         description="The task; models of the route's namespace with this task are candidates."
     )
@@ -98,7 +113,7 @@ class TaskRouteSpec(Spec):
     min_quality: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0, description="What the route as a whole must reach; a candidate below it answers only what does not escalate."
     )
-    order: Annotated[list[Name], Field(max_length=16), Distinct] = Field(
+    order: Annotated[list[Name], Field(max_length=16)] = Field(
         default_factory=list,
         description="Models in the order they are asked; absent: by expected joules a request, the least first.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
