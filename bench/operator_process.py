@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,9 @@ class Usage:
 class Operator:
     """One `ergon run` without a Lease, its log under bench/results. `started_at` is monotonic seconds."""
 
-    def __init__(self, log_name: str, *, gateway: bool = False, connection_age_seconds: int = 10) -> None:
+    def __init__(
+        self, log_name: str, *, gateway: bool = False, connection_age_seconds: int = 10, more: Sequence[str] = ()
+    ) -> None:
         self.started_at = 0.0
         self.log = RESULTS / f"{log_name}.log"
         self._arguments = [
@@ -44,6 +47,7 @@ class Operator:
             "--allow-private-addresses",
             f"--connection-age={connection_age_seconds}",
             *(["--gateway=ergon-gateway/ergon"] if gateway else []),
+            *more,
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -81,6 +85,13 @@ class Operator:
         try:
             await asyncio.to_thread(process.wait, _STOP_SECONDS)
         except subprocess.TimeoutExpired:
+            process.kill()
+            await asyncio.to_thread(process.wait)
+
+    async def kill(self) -> None:
+        """End it as a crash does, with no time to say anything."""
+        process, self._process = self._process, None
+        if process is not None:
             process.kill()
             await asyncio.to_thread(process.wait)
 

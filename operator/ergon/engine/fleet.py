@@ -11,7 +11,7 @@ from ergon.energy.budget import Needs
 from ergon.engine.cache import Cache
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
-from ergon.engine.needs import held_to, needs_of, with_plan
+from ergon.engine.needs import held_to, left_out, needs_of, outright, with_left_out, with_plan, without
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.types import Fleet, Model, ModelKey, Replica, ServerKey
@@ -45,6 +45,7 @@ class _Made:
     improves: bool
     improvable: bool
     needs: Mapping[str, Needs]
+    outright: frozenset[str]
     snapshot: Fleet
     version: int
     demand: int
@@ -80,6 +81,7 @@ class Planner:
         self._operator_namespace = settings.operator_namespace
         self._improve_after_seconds = settings.improve_after_seconds
         self._plan: Plan | None = None
+        self._outright: frozenset[str] = frozenset()
         self._found: dict[ModelKey, tuple[int, int]] | None = None
         self._snapshot: Fleet | None = None
         self._planned_version = self._planned_demand = self._planned_budgets = -1
@@ -174,8 +176,10 @@ class Planner:
 
         async def make() -> _Made:
             began = self._now()
-            new, changed, better, needs = await asyncio.to_thread(_make, snapshot, self._plan, improve, scopes, limits)
-            return _Made(new, changed, improve, better, needs, snapshot, version, demand, budgets, failing, self._now() - began)
+            parts = await asyncio.to_thread(_make, snapshot, self._plan, improve, scopes, limits, self._outright)
+            new, changed, better, needs, outright = parts
+            seconds = self._now() - began
+            return _Made(new, changed, improve, better, needs, outright, snapshot, version, demand, budgets, failing, seconds)
 
         self._making = asyncio.create_task(make(), name="plan")
         self._making.add_done_callback(lambda _: self._cache.changed.set())
@@ -221,6 +225,7 @@ class Planner:
         self._rearranging = made.improves and made.improvable
         self._plan, self._planned_version, self._failing, self._improvable = new, made.version, made.failing, made.improvable
         self._planned_demand, self._planned_budgets = made.demand, made.budgets
+        self._outright = made.outright
         self._demand.planned(new)
         self._energy.planned(made.needs)
         self._observe("plan", made.seconds)
@@ -316,23 +321,26 @@ def _make(
     improve: bool,
     budgets: Mapping[str, EnergyBudgetSpec],
     limits: Mapping[str, float | None],
-) -> tuple[Plan, set[ModelKey], bool, Mapping[str, Needs]]:
-    """A plan, the models whose part of it differs from the old one, whether a better one may be found later, and what each
-    budget's scope asks for.
+    outright_before: frozenset[str],
+) -> tuple[Plan, set[ModelKey], bool, Mapping[str, Needs], frozenset[str]]:
+    """A plan, the models whose part of it differs from the old one, whether a better one may be found later, what each budget's
+    scope asks for, and the budgets that have room for nothing but what is protected.
 
     Improving goes by stages: so many moves at once, each before what it replaces goes, and the next when all is quiet again.
     """
     needs = needs_of(fleet, budgets)
-    fleet = replace(fleet, watt_limits=held_to(budgets, limits, needs))
+    full = outright(budgets, limits, needs, outright_before)
+    whole, shed = fleet, left_out(fleet, budgets, full)
+    fleet = without(replace(fleet, watt_limits=held_to(budgets, limits, needs)), shed)
     new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick(), before=old), not improve
     if improve:
         stage = next_stage(fleet, new, MOVES_AT_ONCE)
         improvable = stage != new.placements and moves(fleet.current, stage) != (0, 0)
         new = replace(new, placements=stage)
-    needs = {name: with_plan(need, budgets[name], name, fleet, new) for name, need in needs.items()}
-    if old is None:
-        return new, set(), improvable, needs
-    return new, _changed(fleet, new, old, improve), improvable, needs
+    new = with_left_out(new, whole, shed)
+    needs = {name: with_plan(need, budgets[name], name, whole, new) for name, need in needs.items()}
+    changed = _changed(whole, new, old, improve) if old is not None else set()
+    return new, changed, improvable, needs, full
 
 
 def _changed(fleet: Fleet, new: Plan, old: Plan, improve: bool) -> set[ModelKey]:

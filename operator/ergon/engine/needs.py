@@ -1,7 +1,9 @@
-"""What the scope of each energy budget asks for, by planning without limits: all of it, and what is served in any case."""
+"""What the scope of each energy budget asks for, by planning without limits: all of it, and what is served in any case; and who
+is left out where a limit has no room but for that.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from ergon.api.budget import EnergyBudgetSpec
@@ -9,8 +11,14 @@ from ergon.energy.budget import Needs
 from ergon.energy.giving_way import Saving, Way
 from ergon.energy.guard import PLANNED_SHARE
 from ergon.fleet.types import Fleet, Model, ModelKey, WattLimit
-from ergon.planning import Effort, Plan, plan
+from ergon.planning import Alternative, Effort, Plan, plan
+from ergon.planning.candidates import Reason
 from ergon.reconcile.budgets import scope_of, scope_watts, shed_in
+
+ROOM_TO_RETURN = 1.05
+"""Times what is protected takes that a limit must leave before anybody that was shed comes back."""
+LEAST_SAVING_WATTS = 0.05
+"""Of a model whose shedding is worth telling."""
 
 
 def needs_of(fleet: Fleet, budgets: Mapping[str, EnergyBudgetSpec]) -> dict[str, Needs]:
@@ -63,6 +71,95 @@ def held_to(
     return tuple(held)
 
 
+def outright(
+    budgets: Mapping[str, EnergyBudgetSpec],
+    limits: Mapping[str, float | None],
+    needs: Mapping[str, Needs],
+    before: Collection[str],
+) -> frozenset[str]:
+    """Budgets that have no more room than what is protected takes: all that may be shed is, whatever a plan thinks it takes.
+
+    A plan counts by its profiles, and what is measured may be more: held to the least that it counts for what is protected, it
+    would go on to place others there. `before`: those that were so at the last plan; they stay until there is some room.
+    """
+    found = set()
+    for name, spec in budgets.items():
+        watts = limits.get(name, spec.limits.watts)
+        if watts is not None and spec.enforcement == "Enforce" and spec.shed_below_priority > 0:
+            margin = ROOM_TO_RETURN if name in before else 1.0
+            if watts * PLANNED_SHARE <= needs[name].protected_watts * margin:
+                found.add(name)
+    return frozenset(found)
+
+
+def left_out(fleet: Fleet, budgets: Mapping[str, EnergyBudgetSpec], outright: Collection[str]) -> dict[ModelKey, str]:
+    """The models that those budgets shed, each with the budget's name."""
+    found: dict[ModelKey, str] = {}
+    for name in sorted(outright):
+        spec, scope = budgets[name], scope_of(name, budgets[name])
+        pools = [pool for pool in fleet.pools if scope.pools is None or scope.pools.matches(pool.labels)]
+        if len(pools) < len(fleet.pools):
+            continue  # models may run where the limit does not reach: planning finds out
+        for model in fleet.models:
+            if model.priority < spec.shed_below_priority and model.wanted_replicas and _inside(model, scope, fleet):
+                found.setdefault(model.key, name)
+    return found
+
+
+def without(fleet: Fleet, models: Collection[ModelKey]) -> Fleet:
+    """The fleet as if these models were not."""
+    if not models:
+        return fleet
+    return replace(
+        fleet,
+        models=tuple(model for model in fleet.models if model.key not in models),
+        current=tuple(replica for replica in fleet.current if replica.model not in models),
+    )
+
+
+def with_left_out(made: Plan, fleet: Fleet, shed: Mapping[ModelKey, str]) -> Plan:
+    """A plan that was made without some models, which says of them that they have no replica, and why."""
+    if not shed:
+        return made
+    models = {model.key: model for model in fleet.models if model.key in shed}
+    alternatives = {
+        key: tuple(
+            Alternative(pool.name, variant.name, "Rejected", Reason.WATT_LIMIT, f"budget {shed[key]} has no watts but for others")
+            for pool in fleet.pools
+            for variant in model.variants
+            if pool.accelerator_class in variant.accelerators
+        )
+        for key, model in models.items()
+    }
+    demand = {key: fleet.demand.get(key, 0.0) for key in models}
+    return replace(
+        made,
+        placements={**made.placements, **dict.fromkeys(models, ())},
+        missing_replicas={**made.missing_replicas, **{key: model.wanted_replicas for key, model in models.items()}},
+        unserved={**made.unserved, **{key: work for key, work in demand.items() if work > 0}},
+        alternatives=_Over(alternatives, made.alternatives),
+    )
+
+
+class _Over(Mapping[ModelKey, tuple[Alternative, ...]]):
+    """Some alternatives laid over a plan's, which are made when they are looked at."""
+
+    def __init__(
+        self, over: Mapping[ModelKey, tuple[Alternative, ...]], under: Mapping[ModelKey, tuple[Alternative, ...]]
+    ) -> None:
+        self._over, self._under = over, under
+
+    def __getitem__(self, key: ModelKey) -> tuple[Alternative, ...]:
+        return self._over[key] if key in self._over else self._under[key]
+
+    def __iter__(self) -> Iterator[ModelKey]:
+        yield from self._over
+        yield from (key for key in self._under if key not in self._over)
+
+    def __len__(self) -> int:
+        return len(self._over) + sum(key not in self._over for key in self._under)
+
+
 def _servers_watts(scope: WattLimit, fleet: Fleet) -> float:
     """Of the servers that always run; a scope of namespaces holds none."""
     if scope.namespaces is not None:
@@ -83,7 +180,11 @@ def _savings(scope: WattLimit, fleet: Fleet, everything: Plan, below: int) -> tu
     for replica, load in everything.loads.items():
         if replica.model in models:
             watts[replica.model] += load.watts
-    return tuple(Saving(Way.SHED, saved, (key,), models[key].priority) for key, saved in sorted(watts.items()))
+    return tuple(
+        Saving(Way.SHED, saved, (key,), models[key].priority)
+        for key, saved in sorted(watts.items())
+        if saved >= LEAST_SAVING_WATTS
+    )
 
 
 def _inside(model: Model, scope: WattLimit, fleet: Fleet) -> bool:

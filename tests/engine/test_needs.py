@@ -1,0 +1,66 @@
+"""A limit that has room for nothing but what is protected leaves all others out, and says so of each."""
+
+import random
+
+import pytest
+
+from ergon.api.budget import EnergyBudgetSpec
+from ergon.energy.budget import Needs
+from ergon.engine.needs import ROOM_TO_RETURN, left_out, outright, with_left_out, without
+from ergon.planning import Effort, plan
+from ergon.planning.candidates import Reason
+from ergon.reconcile.budgets import scope_of, shed_in
+from tests.planning.fleets import random_fleet
+
+BELOW = 500
+
+
+def spec(watts: float = 1000.0, **fields: object) -> EnergyBudgetSpec:
+    return EnergyBudgetSpec.model_validate({"limits": {"watts": watts}, "shedBelowPriority": BELOW, **fields})
+
+
+@pytest.mark.parametrize(
+    ("budget", "left", "protected", "before", "full"),
+    [
+        (spec(), {}, 949.0, (), False),
+        (spec(), {}, 951.0, (), True),
+        (spec(), {"site": 800.0}, 765.0, (), True),
+        (spec(), {"site": None}, 5000.0, (), False),
+        (spec(), {}, 949.0, ("site",), True),
+        (spec(), {}, 949.0 / ROOM_TO_RETURN, ("site",), False),
+        (spec(enforcement="Observe"), {}, 5000.0, (), False),
+        (spec(shedBelowPriority=0), {}, 5000.0, (), False),
+    ],
+    ids=["room", "none", "less-is-left", "nothing-binds", "stays", "returns", "observes", "all-protected"],
+)
+def test_when_only_what_is_protected_has_room(
+    budget: EnergyBudgetSpec, left: dict[str, float | None], protected: float, before: tuple[str, ...], full: bool
+) -> None:
+    needs = {"site": Needs(needed_watts=6000.0, protected_watts=protected)}
+    assert outright({"site": budget}, left, needs, before) == ({"site"} if full else set())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_who_is_left_out_has_no_replica_and_is_told_why(seed: int) -> None:
+    fleet = random_fleet(random.Random(seed))
+    budgets = {"site": spec()}
+    shed = left_out(fleet, budgets, {"site"})
+    assert set(shed) == {model.key for model in fleet.models if model.priority < BELOW and model.wanted_replicas}
+    rest = without(fleet, shed)
+    assert not {replica.model for replica in rest.current} & set(shed)
+    made = with_left_out(plan(rest, effort=Effort.quick()), fleet, shed)
+    assert set(made.alternatives) == {model.key for model in fleet.models}
+    assert len(made.alternatives) == len(fleet.models)
+    for model in fleet.models:
+        if model.key in shed:
+            assert made.placements[model.key] == ()
+            assert made.missing_replicas[model.key] == model.wanted_replicas
+            assert all(found.reason is Reason.WATT_LIMIT for found in made.alternatives[model.key])
+    told = {key for key in shed if made.alternatives[key]}
+    assert told <= set(shed_in(scope_of("site", budgets["site"]), fleet, made))
+
+
+def test_a_model_that_may_run_where_the_limit_does_not_reach_is_planned() -> None:
+    fleet = next(fleet for seed in range(50) if len((fleet := random_fleet(random.Random(seed))).pools) > 1)
+    budget = spec(pools={"matchLabels": {"no": "such"}})
+    assert left_out(fleet, {"site": budget}, {"site"}) == {}
