@@ -16,7 +16,7 @@ from ergon.kube import builders
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import Conflict, Forbidden, Invalid, NotFound
 from ergon.kube.events import EventRecorder
-from ergon.reconcile.figures import keep
+from ergon.reconcile.figures import keep, same_wording
 from ergon.reconcile.observed import Refusal, ServerView
 from ergon.reconcile.status import Fact
 
@@ -323,10 +323,13 @@ def keep_since(placements: list[Object], previous: Iterable[Object], now: str) -
 
 
 def keep_figures(alternatives: list[Object], previous: list[Object]) -> list[Object]:
-    """The previous alternatives while verdicts and reasons are the same: their figures are live in `ergon plan`, not here."""
+    """The previous alternatives while they say the same but for figures: those are live in `ergon plan`, not here."""
     verdicts = ("pool", "variant", "verdict", "reason")
     same = [[a.get(v) for v in verdicts] for a in alternatives] == [[a.get(v) for v in verdicts] for a in previous]
-    return previous if same else alternatives
+    told = same and all(
+        same_wording(new.get("message", ""), old.get("message", "")) for new, old in zip(alternatives, previous, strict=True)
+    )
+    return previous if told else alternatives
 
 
 def _same(status: Object, previous: Object) -> bool:
