@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from ergon.planning.effort import Effort, Weights
 from ergon.planning.problem import build_problem
 from ergon.planning.servers import lacking_work
 from ergon.planning.steady import mend
+from tests.planning.fleets import random_fleet
 
 MIB = 2**20
 
@@ -263,3 +265,11 @@ def test_mending_moves_nothing_only_to_share_out_better() -> None:
     mended = mend(problem, (), Effort.normal())
     assert {(problem.models[m].key, mended.ordinal(s)) for m, homes in enumerate(mended.homes) for s in homes} == stands
     assert [lacking_work(mended, m) for m in range(2)] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("effort", [Effort.quick(), Effort.normal()], ids=["quick", "normal"])
+@pytest.mark.parametrize("seed", range(25))
+def test_the_solver_answers_for_fleets_that_are_far_too_small(seed: int, effort: Effort) -> None:
+    fleet = random_fleet(random.Random(seed))
+    fleet = replace(fleet, demand={key: 8 * work for key, work in fleet.demand.items()})
+    assert not [note for note in plan(fleet, effort=effort).notes if "no answer" in note]

