@@ -70,6 +70,7 @@ class Meter:
         self.problem = ""
         self._idle_watts, self._core_watts, self._chance = idle_watts, core_watts, chance
         self._servers: dict[str, _Server] = {}
+        self._ended: dict[str, float] = {}
         self._seen: dict[tuple[int, int], float] = {}
         self._named: dict[tuple[int, int], str] = {}
         self._runners: dict[str, web.AppRunner] = {}
@@ -145,6 +146,7 @@ class Meter:
         known = {server.pid for server in self._servers.values()}
         for address, server in list(self._servers.items()):
             if server.pid not in processes:
+                self._ended[address] = time.monotonic()
                 del self._servers[address]
         for pid in processes.keys() - known:
             command = _command(pid)
@@ -152,7 +154,12 @@ class Meter:
                 found = _ADDRESS.search(command)
                 # A launcher shows the same arguments until it becomes Triton: the deepest of a family counts, and it comes last.
                 if found is not None:
-                    self._servers[found.group(1)] = _Server(found.group(1), pid)
+                    address = found.group(1)
+                    self._servers[address] = _Server(address, pid)
+                    # Its device was on while Triton was started again in the same pod.
+                    away = time.monotonic() - self._ended.pop(address, time.monotonic())
+                    self.truth.joules += away * self._idle_watts
+                    self.truth.on_seconds += away
 
     async def _stand_at_new_servers(self) -> None:
         for address in self._servers.keys() - self._runners.keys():

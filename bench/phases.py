@@ -1,8 +1,9 @@
 """Four real models under a load that changes, on real Triton: do replicas, joules and a budget follow it?
 
-Three phases of requests (quiet; busy; the mix turned over), then a limit in watts. In the third phase the operator is killed and
-started again, and a Triton is killed. Beside it a meter of our own (bench/cpu_meter.py) counts the CPU seconds of the Triton
-processes times stated watts, and what it shows like a GPU's counter is all that the operator sees of power.
+Three phases of requests (quiet; busy; the mix turned over); then the operator is killed and started again, and a Triton is
+killed; then a limit in watts. The second and third phase are also simulated, from the requests' times alone. Beside it a meter
+of our own (bench/cpu_meter.py) counts the CPU seconds of the Triton processes times stated watts, and what it shows like a
+GPU's counter is all that the operator sees of power.
 """
 
 import argparse
@@ -34,6 +35,8 @@ BUDGET = ("ergon.dev/v1alpha1", "EnergyBudget")
 GATEWAY = "http://ergon.ergon-gateway"
 NAME = "phases"
 IDLE_WATTS, CORE_WATTS = 10.0, 60.0
+LOADING_WATTS = IDLE_WATTS + CORE_WATTS + 10.0
+"""One model loads on one core; and 1.5 times this is what a meter is believed, which two busy cores must not exceed."""
 MODELS = ("entities", "content-type", "language", "general")
 PRIORITIES = {"entities": 200, "content-type": 150, "language": 100, "general": 50}
 TARGETS_MS = {"entities": 200, "content-type": 150, "language": 100, "general": 5000}
@@ -41,12 +44,14 @@ RATES = {
     "quiet": {"entities": 4.0, "content-type": 4.0, "language": 4.0, "general": 0.03},
     "busy": {"entities": 45.0, "content-type": 15.0, "language": 25.0, "general": 0.15},
     "turned": {"entities": 6.0, "content-type": 40.0, "language": 25.0, "general": 0.3},
+    "crashes": {"entities": 6.0, "content-type": 40.0, "language": 25.0, "general": 0.3},
     "limited": {"entities": 6.0, "content-type": 40.0, "language": 25.0, "general": 0.3},
 }
 OPERATOR = ("--plan-every=10", "--stabilise=30", "--improve-after=10")
 ROW_SECONDS = 15.0
 ACCOUNT_ERROR, UNEXPLAINED, SHARE_ERROR = 0.01, 0.03, 0.05
 LIMIT_SECONDS = 90.0
+FIDELITY = {"CPU seconds": 0.10, "p50": 0.15, "p95": 0.25}
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,12 @@ async def bench(arguments: argparse.Namespace, report: Report) -> None:
     ):
         run = Run(arguments, report, client, models, pools, budgets, meter, operator, traffic)
         await run.prepare()
-        for phase in ("quiet", "busy", "turned"):
+        for phase in ("quiet", "busy", "turned", "crashes"):
             await run.phase(phase)
         await run.accounts()
         await run.limit()
         run.finish()
+        await run.fidelity()
 
 
 class Run:
@@ -109,13 +115,15 @@ class Run:
         self._began = time.monotonic()
         self._books: dict[str, float] = {}
         self._truth = Truth()
+        self._starts: dict[str, tuple[float, Truth]] = {}
+        self._points: dict[str, list[Object]] = {}
 
     async def prepare(self) -> None:
         """The pool, the models, and their operating points as `ergon profile` measures them."""
         made = pool(NAME, servers=1, max_models=None)
         made["spec"]["servers"] = {"min": 1, "max": 3}
         made["spec"]["triton"]["args"] = [TRITON_ARGUMENT]
-        made["spec"]["power"] = {"idleWatts": IDLE_WATTS, "busyWatts": IDLE_WATTS + 2 * CORE_WATTS, "source": "Triton"}
+        made["spec"]["power"] = {"idleWatts": IDLE_WATTS, "busyWatts": LOADING_WATTS, "source": "Triton"}
         await self._client.create(made)
         for document in yaml.safe_load_all((ROOT / "examples" / "models.yaml").read_text()):
             if document["kind"] == "SpecializedModel" and document["metadata"]["name"] in MODELS:
@@ -125,13 +133,13 @@ class Run:
         for name in MODELS:
             await self._first_answer(name)
         for name in MODELS:
-            points = await self._profile(name)
+            points = self._points[name] = await self._profile(name)
             patch = {"spec": {"variants": [{**self._variant(name), "profiles": points}]}}
             await self._client.patch_merge(*MODEL, name, NAMESPACE, patch)
             say(f"{name}: {', '.join(_point(point) for point in points)}")
 
     async def phase(self, name: str) -> None:
-        """One phase of load; the third with its crashes."""
+        """One phase of load, or of crashes under it."""
         seconds = self._arguments.phase_seconds
         say(f"{name}: {', '.join(f'{model} {rate:g}/s' for model, rate in RATES[name].items())} for {seconds:g} s")
         if name == "quiet":
@@ -139,8 +147,9 @@ class Run:
             self._traffic.start(list(MODELS))
         self._traffic.rates = RATES[name]
         ends_at = time.monotonic() + seconds
-        if name == "turned":
-            await self._rows_until(name, time.monotonic() + 0.4 * seconds)
+        self._starts[name] = (time.monotonic(), self._meter.now())
+        if name == "crashes":
+            await self._rows_until(name, time.monotonic() + 0.2 * seconds)
             await self._crash_operator()
             await self._rows_until(name, time.monotonic() + 0.2 * seconds)
             await self._crash_triton()
@@ -210,14 +219,58 @@ class Run:
         if self._meter.problem:
             report.note(f"the meter: {self._meter.problem}")
         (RESULTS / f"{NAME}.trace.csv").write_text(
-            "time_s,model,latency_s,status\n"
+            "time_s,model\n"
             + "".join(
-                f"{a.due - self._began:.4f},{NAMESPACE}/{a.model},{a.latency_seconds:.5f},{a.status}\n"
-                for a in sorted(self._traffic.asked, key=lambda a: a.due)
+                f"{a.due - self._began:.4f},{NAMESPACE}/{a.model}\n" for a in sorted(self._traffic.asked, key=lambda a: a.due)
             )
         )
 
+    async def fidelity(self) -> None:
+        """What `ergon simulate` makes of the busy and the turned phase, from the times of the requests and the operating points."""
+        (begin, before), (end, after) = self._starts["busy"], self._starts["crashes"]
+        truth = after.since(before)
+        simulated = await self._simulated(begin - self._began, end - self._began)
+        others = truth.cpu_seconds - sum(truth.model_cpu_seconds.values())  # Triton's own, which each request has its part of
+        answered = sum(1 for a in self._traffic.asked if begin <= a.due < end)
+        table = Table(title="Busy and turned: measured, simulated", title_justify="left")
+        for column in ("model", "requests", "CPU s", "p50 ms", "p95 ms"):
+            table.add_column(column, justify="left" if column == "model" else "right")
+        worst = dict.fromkeys(FIDELITY, 0.0)
+        for name in MODELS:
+            answers = [a.latency_seconds for a in self._traffic.asked if a.model == name and begin <= a.due < end]
+            found = simulated[f"{NAMESPACE}/{name}"]
+            cpu = truth.model_cpu_seconds.get(f"{NAMESPACE}.{name}", 0.0) + others * len(answers) / answered
+            pairs = {
+                "CPU seconds": (cpu, found["executionJoules"] / CORE_WATTS),
+                "p50": (percentile(answers, 0.5), found["p50Seconds"]),
+                "p95": (percentile(answers, 0.95), found["p95Seconds"]),
+            }
+            for what, (measured, predicted) in pairs.items():
+                worst[what] = max(worst[what], abs(predicted / measured - 1))
+            cells = [
+                f"{m:.1f}, {p:.1f}" if what == "CPU seconds" else f"{1e3 * m:.1f}, {1e3 * p:.1f}"
+                for what, (m, p) in pairs.items()
+            ]
+            table.add_row(name, str(len(answers)), *cells)
+            self._report.details.setdefault("fidelity", {})[name] = pairs
+        console.print(table)
+        for what, limit in FIDELITY.items():
+            self._report.bar(f"simulated {what} against measured, worst model", worst[what], limit, "")
+
     # Parts
+
+    async def _simulated(self, begin: float, end: float) -> dict[str, Object]:
+        fleet = RESULTS / f"{NAME}.fleet.yaml"
+        documents = [_as_file(self._pools.objects[NAME])] + [_as_file(self._models.objects[name]) for name in MODELS]
+        fleet.write_text(yaml.safe_dump_all(documents))
+        ergon = Path(sys.executable).parent / "ergon"
+        command = [str(ergon), "simulate", f"--fleet={fleet}", f"--trace={RESULTS / f'{NAME}.trace.csv'}", "--mode=requests"]
+        command += [f"--from={begin:.3f}", f"--until={end:.3f}", "--output=json"]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+        output, problem = await process.communicate()
+        if process.returncode:
+            raise BenchFailed(f"ergon simulate: {problem.decode()[-300:]}")
+        return {model["model"]: model for model in json.loads(output)["policies"][0]["models"]}
 
     async def _first_answer(self, name: str) -> None:
         for _ in range(100):
@@ -316,6 +369,12 @@ class Run:
             if series.startswith("ergon_model_joules_total{"):
                 found[f"model/{series.partition('model=')[2].split(chr(34))[1]}"] = value
         return found
+
+
+def _as_file(obj: Object) -> Object:
+    """As it stands in a person's repository."""
+    labels = {"metadata": {k: obj["metadata"][k] for k in ("name", "namespace", "labels") if k in obj["metadata"]}}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], **labels, "spec": obj["spec"]}
 
 
 def _written(name: str, body: bytes) -> Path:
