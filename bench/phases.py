@@ -226,7 +226,7 @@ class Run:
         )
 
     async def fidelity(self) -> None:
-        """What `ergon simulate` makes of the busy and the turned phase, from the times of the requests and the operating points."""
+        """What `ergon simulate` makes of the busy and the turned phase, from when requests came and the operating points."""
         (begin, before), (end, after) = self._starts["busy"], self._starts["crashes"]
         truth = after.since(before)
         simulated = await self._simulated(begin - self._began, end - self._began)

@@ -1,21 +1,16 @@
 """The fleet follows what is asked, on real servers: replicas come within seconds, go after a quiet while, no request fails."""
 
-import http.client
-import json
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import pytest
 
+from tests.engine.askers import Askers
 from tests.engine.test_profile import SERVICE_SECONDS, SLOW
 from tests.engine.world import Object, World, model, pool, until, write_model
 
 pytestmark = pytest.mark.cluster
 
-BODY = json.dumps({"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1]}]})
 PROFILE = {"accelerator": "cpu", "batch": 1, "requestsPerSecond": 1 / SERVICE_SECONDS, "latency": "20ms", "watts": 60}
 SECONDS = 90.0
 
@@ -30,45 +25,6 @@ def operator_that_follows_soon(running: World) -> Iterator[None]:
     soon.leads()
     yield
     soon.stop()
-
-
-class Askers:
-    """So many clients that ask one model through the Gateway, at a rate each, on kept connections."""
-
-    def __init__(self, world: World, namespace: str, name: str, clients: int, rate: float) -> None:
-        self.answered, self.failed = 0, []  # type: ignore[var-annotated]
-        self._address = urlsplit(world.cluster.gateway).netloc
-        self._path = f"/v2/models/{namespace}.{name}/infer"
-        self._pause = 1 / rate
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
-
-    def __enter__(self) -> "Askers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join(20)
-
-    def _ask(self) -> None:
-        connection = http.client.HTTPConnection(self._address, timeout=20)
-        due = time.monotonic()
-        while not self._done.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self._pause, time.monotonic() - 1.0)
-            try:
-                connection.request("POST", self._path, BODY)
-                answer = connection.getresponse()
-                text = answer.read()
-                if answer.status != 200:
-                    raise RuntimeError(f"{answer.status} {text[:200]!r}")
-                self.answered += 1
-            except Exception as error:
-                self.failed.append(f"{type(error).__name__}: {error}")
-                connection.close()
-        connection.close()
 
 
 @contextmanager
@@ -105,8 +61,7 @@ def test_replicas_come_with_the_demand_and_go_after_it(world: World) -> None:
     with world.namespace() as namespace, scaled(world, namespace):
         world.ready(namespace, "slow")
         with Askers(world, namespace, "slow", clients=12, rate=5) as askers:
-            until(lambda: askers.answered > 0, "a first answer", 20)
-            askers.failed.clear()  # of a route that the Gateway had not seen yet
+            askers.begun()
             until(lambda: ready_replicas(world, namespace) == 2, "two replicas", SECONDS)
             said = until(lambda: demand(world, namespace), "a demand in the status", 30)
             assert said["unit"] == "requests"

@@ -1,15 +1,12 @@
 """The planner on real servers: models go to the next best pool and come back, emptied servers go, a limit sheds and says so."""
 
-import http.client
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
+from tests.engine.askers import Askers
 from tests.engine.world import World, model, pool, until, write_model
 
 pytestmark = pytest.mark.cluster
@@ -27,33 +24,6 @@ def operator_that_improves_soon(running: World) -> Iterator[None]:
     soon.leads()
     yield
     soon.stop()
-
-
-class ThroughGateway(threading.Thread):
-    """A client that asks a model again and again on one kept connection to the Gateway."""
-
-    def __init__(self, world: World, namespace: str, name: str) -> None:
-        super().__init__(name=name, daemon=True)
-        self.done, self.answered, self.failed = threading.Event(), 0, []  # type: ignore[var-annotated]
-        self._address = urlsplit(world.cluster.gateway).netloc
-        self._path = f"/v2/models/{namespace}.{name}/infer"
-
-    def run(self) -> None:
-        """Until told to end."""
-        connection = http.client.HTTPConnection(self._address, timeout=10)
-        body = json.dumps({"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1]}]})
-        while not self.done.wait(0.3):
-            try:
-                connection.request("POST", self._path, body)
-                answer = connection.getresponse()
-                text = answer.read()
-                if answer.status != 200:
-                    raise RuntimeError(f"{answer.status} {text[:200]!r}")
-                self.answered += 1
-            except Exception as error:
-                self.failed.append(f"{type(error).__name__}: {error}")
-                connection.close()
-        connection.close()
 
 
 @contextmanager
@@ -118,20 +88,15 @@ def test_thirty_models_are_rearranged_by_stages_and_nobody_who_asks_notices(worl
     with world.namespace() as ns, pools(world, dear=dear, thrifty=closed), echoes(world, ns, *names):
         for name in names:
             world.ready(ns, name, SECONDS)
-        steady = [ThroughGateway(world, ns, name) for name in names]
-        for client in steady:
-            client.start()
-        world.kubectl("patch", "ap", "thrifty", "--type=merge", "-p", '{"spec":{"servers":{"max":1}}}')
-        try:
+        with ExitStack() as clients:
+            steady = {name: clients.enter_context(Askers(world, ns, name, clients=1, rate=3)) for name in names}
+            for client in steady.values():
+                client.begun()
+            world.kubectl("patch", "ap", "thrifty", "--type=merge", "-p", '{"spec":{"servers":{"max":1}}}')
             until(lambda: {p for name in names for p in stand(world, ns, name)} == {"thrifty"}, "all on the other pool", 240)
             until(lambda: running(world, "dear") == 0, "the emptied pool without servers", SECONDS)
-        finally:
-            for client in steady:
-                client.done.set()
-            for client in steady:
-                client.join(15)
-        assert {client.name: client.failed for client in steady if client.failed} == {}
-        assert min(client.answered for client in steady) > 10
+        assert {name: client.failed for name, client in steady.items() if client.failed} == {}
+        assert min(client.answered for client in steady.values()) > 10
 
 
 def test_a_watt_limit_sheds_the_least_important_and_says_so(world: World) -> None:
