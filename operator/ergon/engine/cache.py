@@ -8,6 +8,7 @@ from typing import Any
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool
 from ergon.api.pool import AcceleratorPoolSpec
+from ergon.engine.cached_routes import GatewayPod, RouteRecord, gateway_pods, route_record
 from ergon.fleet.build import build_model, build_pool
 from ergon.fleet.types import Model, ModelKey, Pool, ServerKey
 from ergon.reconcile.observed import Refusal
@@ -31,6 +32,13 @@ class ModelRecord:
     model: Model | None
     refusal: Refusal | None
     status: Object
+    task: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether it says that it needs no replica while nobody asks."""
+        return self.model is not None and self.model.min_replicas == 0 and self.model.fixed_replicas is None
 
 
 @dataclass(slots=True)
@@ -94,6 +102,8 @@ class Cache:
     models: dict[ModelKey, ModelRecord] = field(default_factory=dict)
     pools: dict[str, PoolRecord] = field(default_factory=dict)
     budgets: dict[str, BudgetRecord] = field(default_factory=dict)
+    routes: dict[ModelKey, RouteRecord] = field(default_factory=dict)
+    gateways: tuple[GatewayPod, ...] = ()
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     terminating: set[str] = field(default_factory=set)
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
@@ -103,10 +113,12 @@ class Cache:
     dirty_models: set[ModelKey] = field(default_factory=set)
     dirty_pools: set[str] = field(default_factory=set)
     dirty_budgets: set[str] = field(default_factory=set)
+    dirty_routes: set[ModelKey] = field(default_factory=set)
     plan_version: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _versions: dict[str, int] = field(default_factory=dict)
     _held: dict[str, dict[tuple[str, str], Object]] = field(default_factory=dict)
+    _gateway_slices: dict[str, Object] = field(default_factory=dict)
 
     # What the edge calls
 
@@ -125,6 +137,11 @@ class Cache:
                 self._put_pool(obj)
             case "EnergyBudget":
                 self._put_budget(obj)
+            case "TaskRoute":
+                self._put_route(obj)
+            case "GatewaySlice":
+                self._gateway_slices[obj["metadata"]["name"]] = obj
+                self._count_gateways()
             case "Namespace":
                 self._put_namespace(obj)
             case "Node":
@@ -152,13 +169,19 @@ class Cache:
             case "SpecializedModel":
                 key = ModelKey(obj["metadata"]["namespace"], name)
                 if self.models.pop(key, None) is not None:
-                    self.wake(models=[key], plan=True)
+                    self.wake(models=[key], routes=self._routes_of(key.namespace), plan=True)
             case "AcceleratorPool":
                 if self.pools.pop(name, None) is not None:
                     self.wake(pools=[name], plan=True)
             case "EnergyBudget":
                 self.budgets.pop(name, None)
                 self.wake(budgets=[name], plan=True)
+            case "TaskRoute":
+                self.routes.pop(ModelKey(obj["metadata"]["namespace"], name), None)
+                self.wake(routes=self._routes_of(obj["metadata"]["namespace"]))
+            case "GatewaySlice":
+                self._gateway_slices.pop(name, None)
+                self._count_gateways()
             case "Namespace":
                 self.namespaces.pop(name, None)
                 self.terminating.discard(name)
@@ -182,12 +205,14 @@ class Cache:
         models: Iterable[ModelKey] = (),
         pools: Iterable[str] = (),
         budgets: Iterable[str] = (),
+        routes: Iterable[ModelKey] = (),
         plan: bool = False,
     ) -> None:
         """Have the loop look at these again; `plan`: what a plan is made from has changed."""
         self.dirty_models.update(models)
         self.dirty_pools.update(pools)
         self.dirty_budgets.update(budgets)
+        self.dirty_routes.update(routes)
         if plan:
             self.plan_version += 1
         self.changed.set()
@@ -216,14 +241,41 @@ class Cache:
         if same_spec and old is not None:
             old.resource_version = metadata.get("resourceVersion", "")
             old.status = obj.get("status") or {}
-            self.wake(models=[key])
+            labels = dict(metadata.get("labels") or {})
+            self.wake(models=[key], routes=self._routes_of(key.namespace) if labels != old.labels else ())
+            old.labels = labels
             return None
-        model, refusal = _parsed_model(key, metadata["uid"], generation, obj)
+        model, refusal, task = _parsed_model(key, metadata["uid"], generation, obj)
         self.models[key] = ModelRecord(
-            key, metadata["uid"], generation, metadata.get("resourceVersion", ""), model, refusal, obj.get("status") or {}
+            key,
+            metadata["uid"],
+            generation,
+            metadata.get("resourceVersion", ""),
+            model,
+            refusal,
+            obj.get("status") or {},
+            task,
+            dict(metadata.get("labels") or {}),
         )
-        self.wake(models=[key], plan=True)
+        self.wake(models=[key], routes=self._routes_of(key.namespace), plan=True)
         return None
+
+    def _put_route(self, obj: Object) -> None:
+        record = route_record(obj)
+        old = self.routes.get(record.key)
+        self.routes[record.key] = record
+        changed = old is None or old.generation != record.generation
+        self.wake(routes=self._routes_of(record.key.namespace) if changed else [record.key])
+
+    def _routes_of(self, namespace: str) -> list[ModelKey]:
+        """A namespace's routes: each may lean on its models and on its other routes."""
+        return [key for key in self.routes if key.namespace == namespace]
+
+    def _count_gateways(self) -> None:
+        pods = gateway_pods(self._gateway_slices.values())
+        if pods != self.gateways:
+            self.gateways = pods
+            self.wake(models=(key for key, record in self.models.items() if record.may_sleep), routes=self.routes)
 
     def _put_pool(self, obj: Object) -> None:
         metadata = obj["metadata"]
@@ -300,11 +352,12 @@ class Cache:
                 self.wake(pools=[key.pool], plan=True)
 
 
-def _parsed_model(key: ModelKey, uid: str, generation: int, obj: Object) -> tuple[Model | None, Refusal | None]:
+def _parsed_model(key: ModelKey, uid: str, generation: int, obj: Object) -> tuple[Model | None, Refusal | None, str]:
+    """The model, what is against it, and its task."""
     parsed = parse_model(obj)
     if isinstance(parsed, InvalidObject):
-        return None, Refusal("InvalidSpec", parsed.message)
-    return build_model(key, uid, generation, parsed), None
+        return None, Refusal("InvalidSpec", parsed.message), ""
+    return build_model(key, uid, generation, parsed), None, parsed.task
 
 
 def _name_of(obj: Object) -> tuple[str, str]:

@@ -75,6 +75,7 @@ class Engine:
         self._views_by_uid: dict[str, ServerView] = {}
         self._drain = DrainPolicy(settings.quiet_seconds)
         self._unscheduled_at: dict[tuple[str, str], float] = {}
+        self._cold_since: dict[ModelKey, float] = {}
 
     async def run(self) -> None:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
@@ -101,6 +102,15 @@ class Engine:
             await self._decide_models()
             self._decide_budgets()
             self._observe("pass", loop.time() - began)
+
+    def waited(self, key: ModelKey) -> float:
+        """Seconds for which a model was planned and no replica of it answered."""
+        now = asyncio.get_running_loop().time()
+        return now - self._cold_since.get(key, now)
+
+    def answering(self, key: ModelKey) -> int:
+        """Servers that its Service should point at now."""
+        return self._models.answering(key)
 
     def look_again(self, key: ModelKey, at_seconds: float) -> None:
         """Have the loop decide for a model at that time (monotonic seconds) at the latest."""
@@ -162,6 +172,10 @@ class Engine:
             self._servers.note_memory(record.model)
         view = self._view(key, record)
         decision = decide(view, now, self._drain)
+        if view.planned and not decision.endpoints:
+            self._cold_since.setdefault(key, now)
+        else:
+            self._cold_since.pop(key, None)
         for action in decision.actions:
             self._executor.carry_out(key, action)
         if decision.look_again_at_seconds is not None:
@@ -170,13 +184,15 @@ class Engine:
             self._models.forget(key)
             self._servers.forget(key)
             self._demand.forget(key)
+            self._cold_since.pop(key, None)
             return
+        gateways = self._cache.gateways if decision.through_gateway else None
         if self._too_early(view, now):
-            self._models.wish(key, Wish(decision.endpoints, placed=bool(view.planned)))
+            self._models.wish(key, Wish(decision.endpoints, placed=bool(view.planned), gateways=gateways))
             self.look_again(key, self._started_at + SETTLING_SECONDS)
             return
         facts, body = model_status(view, decision)
-        self._models.wish(key, Wish(decision.endpoints, facts, body, placed=bool(view.planned)))
+        self._models.wish(key, Wish(decision.endpoints, facts, body, placed=bool(view.planned), gateways=gateways))
 
     def _too_early(self, view: ModelView, now: float) -> bool:
         """Whether, just after a start, a server of the model is yet to be read: until then its status is left as it stands."""
@@ -206,6 +222,9 @@ class Engine:
             planned_once=self._planner.knows(key),
             demand=self._demand.view(key),
             energy=self._energy.model(key),
+            can_wake=self._demand.can_wake(),
+            gateway_ready=bool(self._cache.gateways),
+            asleep=record is not None and self._demand.asleep(key),
         )
 
     def _drain_policy(self) -> DrainPolicy:

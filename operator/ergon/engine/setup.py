@@ -16,6 +16,7 @@ from ergon.engine.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
+from ergon.engine.gateways import GatewayWatch, announce
 from ergon.engine.jobs import CALL_SECONDS, Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
 from ergon.engine.models import ModelWriter, model_reference
@@ -25,6 +26,7 @@ from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.engine.sources import SourceReader
+from ergon.engine.wake import TokenReviewer, WakeServer
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.kube.builders.server import GRPC_PORT, METRICS_PORT, STORE_PORT
 from ergon.kube.client import KubeClient
@@ -65,6 +67,8 @@ class Leader:
             plan_seconds=settings.plan_seconds,
             stabilise_seconds=settings.stabilise_seconds,
         )
+        self._client, self._settings = client, settings
+        self._demand.can_wake = GatewayWatch(cache, settings.waking, loop.time).can_wake
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
         self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
@@ -85,6 +89,8 @@ class Leader:
             observe=metrics.observe_phase,
             instance_kind=self._instance_kind,
             tell=self._tell,
+            waited=lambda key: self._engine.waited(key),
+            started=self._demand.cold_started,
         )
         executor = Executor(self._servers, effects)
         self._engine = Engine(
@@ -110,11 +116,25 @@ class Leader:
             asyncio.create_task(self._keep(), name="checkpoint"),
             asyncio.create_task(SourceReader(self._cache, self._energy, self._sources).run(), name="power sources"),
         ]
+        wake = await self._listen(beside)
         try:
             await self._engine.run()
         finally:
             for task in beside:
                 task.cancel()
+            if wake is not None:
+                await wake.close()
+
+    async def _listen(self, beside: "list[asyncio.Task[None]]") -> WakeServer | None:
+        """Take wakes, and have gateways find this process."""
+        waking, namespace = self._settings.waking, self._settings.operator_namespace
+        if waking is None:
+            return None
+        reviewer = TokenReviewer(self._client, waking.username(namespace), asyncio.get_running_loop().time)
+        server = WakeServer(self._cache, self._demand, reviewer.refusal, self._engine.answering)
+        await server.start(waking.address, waking.port)
+        beside.append(asyncio.create_task(announce(self._client, waking, namespace, self._may_act), name="announcement"))
+        return server
 
     async def _keep(self) -> None:
         """Write the checkpoint now and then, while this process leads."""
