@@ -8,6 +8,7 @@ from typing import Any
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool
 from ergon.api.pool import AcceleratorPoolSpec
+from ergon.engine.cached_pods import POOL_LABEL, NodeRecord, PodRecord, node_record, pod_record
 from ergon.engine.cached_routes import GatewayPod, RouteRecord, gateway_pods, route_record
 from ergon.fleet.build import build_model, build_pool
 from ergon.fleet.types import Model, ModelKey, Pool, ServerKey
@@ -17,7 +18,6 @@ Object = dict[str, Any]
 
 MODEL_LABEL = "ergon.dev/model"
 NAMESPACE_LABEL = "ergon.dev/namespace"
-POOL_LABEL = "ergon.dev/pool"
 CHILD_KINDS = ("Service", "EndpointSlice", "HTTPRoute")
 
 
@@ -66,33 +66,6 @@ class BudgetRecord:
     spec: EnergyBudgetSpec | None
     refusal: Refusal | None
     status: Object
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
-    """What matters of a node."""
-
-    name: str
-    zone: str
-    unschedulable: bool
-    ready: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PodRecord:
-    """A server's pod."""
-
-    key: ServerKey
-    name: str
-    uid: str
-    ip: str
-    node: str
-    ready: bool
-    deleting: bool
-    phase: str
-    template_hash: str
-    unscheduled_since: str
-    problem: str
 
 
 @dataclass
@@ -169,7 +142,7 @@ class Cache:
             case "SpecializedModel":
                 key = ModelKey(obj["metadata"]["namespace"], name)
                 if self.models.pop(key, None) is not None:
-                    self.wake(models=[key], routes=self._routes_of(key.namespace), plan=True)
+                    self.wake(models=[key], routes=self.routes_of(key.namespace), plan=True)
             case "AcceleratorPool":
                 if self.pools.pop(name, None) is not None:
                     self.wake(pools=[name], plan=True)
@@ -178,7 +151,7 @@ class Cache:
                 self.wake(budgets=[name], plan=True)
             case "TaskRoute":
                 self.routes.pop(ModelKey(obj["metadata"]["namespace"], name), None)
-                self.wake(routes=self._routes_of(obj["metadata"]["namespace"]))
+                self.wake(routes=self.routes_of(obj["metadata"]["namespace"]))
             case "GatewaySlice":
                 self._gateway_slices.pop(name, None)
                 self._count_gateways()
@@ -242,7 +215,7 @@ class Cache:
             old.resource_version = metadata.get("resourceVersion", "")
             old.status = obj.get("status") or {}
             labels = dict(metadata.get("labels") or {})
-            self.wake(models=[key], routes=self._routes_of(key.namespace) if labels != old.labels else ())
+            self.wake(models=[key], routes=self.routes_of(key.namespace) if labels != old.labels else ())
             old.labels = labels
             return None
         model, refusal, task = _parsed_model(key, metadata["uid"], generation, obj)
@@ -257,7 +230,7 @@ class Cache:
             task,
             dict(metadata.get("labels") or {}),
         )
-        self.wake(models=[key], routes=self._routes_of(key.namespace), plan=True)
+        self.wake(models=[key], routes=self.routes_of(key.namespace), plan=True)
         return None
 
     def _put_route(self, obj: Object) -> None:
@@ -265,9 +238,9 @@ class Cache:
         old = self.routes.get(record.key)
         self.routes[record.key] = record
         changed = old is None or old.generation != record.generation
-        self.wake(routes=self._routes_of(record.key.namespace) if changed else [record.key])
+        self.wake(routes=self.routes_of(record.key.namespace) if changed else [record.key])
 
-    def _routes_of(self, namespace: str) -> list[ModelKey]:
+    def routes_of(self, namespace: str) -> list[ModelKey]:
         """A namespace's routes: each may lean on its models and on its other routes."""
         return [key for key in self.routes if key.namespace == namespace]
 
@@ -323,20 +296,13 @@ class Cache:
             self.wake(plan=True)
 
     def _put_node(self, obj: Object) -> None:
-        metadata = obj["metadata"]
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in (obj.get("status") or {}).get("conditions") or ())
-        record = NodeRecord(
-            metadata["name"],
-            (metadata.get("labels") or {}).get("topology.kubernetes.io/zone", ""),
-            bool((obj.get("spec") or {}).get("unschedulable")),
-            ready,
-        )
+        record = node_record(obj)
         if self.nodes.get(record.name) != record:
             self.nodes[record.name] = record
             self.wake(pools=self.pools, plan=True)
 
     def _put_pod(self, obj: Object) -> None:
-        record = _pod_record(obj)
+        record = pod_record(obj)
         if record is None:
             return
         old = self.pods.get(record.key)
@@ -384,35 +350,3 @@ def _slim(obj: Object) -> Object:
     """Without the field ownership record, which is most of an object's size and nothing the loop reads."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     return {**obj, "metadata": metadata}
-
-
-def _pod_record(obj: Object) -> PodRecord | None:
-    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
-    pool = _label(obj, POOL_LABEL)
-    ordinal = metadata["name"].rpartition("-")[2]
-    if not pool or not ordinal.isdecimal():
-        return None
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled", {})
-    unscheduled = scheduled if scheduled.get("status") == "False" else {}
-    return PodRecord(
-        key=ServerKey(pool, int(ordinal)),
-        name=metadata["name"],
-        uid=metadata["uid"],
-        ip=status.get("podIP") or "",
-        node=spec.get("nodeName") or "",
-        ready=conditions.get("Ready", {}).get("status") == "True",
-        deleting=bool(metadata.get("deletionTimestamp")),
-        phase=status.get("phase") or "Pending",
-        template_hash=(metadata.get("annotations") or {}).get("ergon.dev/template-hash", ""),
-        unscheduled_since=str(unscheduled.get("lastTransitionTime", "")),
-        problem=str(unscheduled.get("message") or _container_problem(status)),
-    )
-
-
-def _container_problem(status: Object) -> str:
-    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return f"container {container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
-    return ""

@@ -278,6 +278,10 @@ class DemandKeeper:
         """What plans are made for."""
         return dict(self._planned_for)
 
+    def observed_work(self, key: ModelKey) -> float | None:
+        """Work per second that a model did in the last minute; None where there is no such model."""
+        return self.book.forecaster.observed(key, self._clock(), SHOWN_SECONDS) if self._model(key) is not None else None
+
     def corrected(self, model: Model) -> Model:
         """The model with operating points as they were learned."""
         return self.book.corrected(model)

@@ -11,7 +11,8 @@ import aiohttp
 from ergon.api.quantities import quantity_bytes
 from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
-from ergon.engine.cache import Cache, PodRecord
+from ergon.engine.cache import Cache
+from ergon.engine.cached_pods import PodRecord
 from ergon.engine.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
@@ -21,6 +22,7 @@ from ergon.engine.jobs import CALL_SECONDS, Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
 from ergon.engine.models import ModelWriter, model_reference
 from ergon.engine.pools import PoolWriter
+from ergon.engine.routes import RouteKeeper, RouteWriter
 from ergon.engine.secrets import SourceResolver
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
@@ -56,6 +58,7 @@ class Leader:
         self, client: KubeClient, cache: Cache, settings: Settings, metrics: Metrics, may_act: Callable[[float], bool]
     ) -> None:
         loop = asyncio.get_running_loop()
+        began = time.time() - loop.time()
         self._cache = cache
         self._metrics = metrics
         self._servers = Servers(cache, self._connect, lambda server: self._planner.on_server(server))
@@ -82,6 +85,7 @@ class Leader:
         self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
         self._pools = PoolWriter(client, cache, settings.servers, now_text)
         self._budgets = BudgetWriter(client, cache, self._events, now_text)
+        self._routes = RouteWriter(client, cache, self._events, now_text)
         effects = Effects(
             resolve=SourceResolver(client, settings).resolve,
             may_act=may_act,
@@ -104,8 +108,22 @@ class Leader:
             self._models,
             self._pools,
             self._budgets,
+            self._routes,
             metrics.observe_phase,
         )
+        waking = settings.waking
+        self._route_keeper = RouteKeeper(
+            cache,
+            planner,
+            self._demand,
+            self._energy,
+            f"{waking.service}.{settings.operator_namespace}.svc" if waking is not None else "",
+            self._demand.can_wake,
+            self._engine.answering,
+            lambda: began + loop.time(),
+        )
+        self._engine.route_view = self._route_keeper.view
+        self._demand.at_least = self._route_keeper.least_work
 
     async def run(self) -> None:
         """Lead until cancelled."""
@@ -134,6 +152,7 @@ class Leader:
         server = WakeServer(self._cache, self._demand, reviewer.refusal, self._engine.answering)
         await server.start(waking.address, waking.port)
         beside.append(asyncio.create_task(announce(self._client, waking, namespace, self._may_act), name="announcement"))
+        beside.append(asyncio.create_task(self._route_keeper.scrape(self._session), name="gateways"))
         return server
 
     async def _keep(self) -> None:
@@ -153,6 +172,7 @@ class Leader:
         await self._models.queue.close()
         await self._pools.queue.close()
         await self._budgets.queue.close()
+        await self._routes.queue.close()
         await self._servers.close()
         await self._session.close()
         await self._sources.close()
