@@ -24,7 +24,7 @@ def walk(values: dict[str, Any], node: dict[str, Any], path: str = "") -> list[s
 
 def test_schema_and_values_know_the_same() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert sorted(walk(values, schema())) == ["global", "resources.claims"]
+    assert sorted(walk(values, schema())) == ["gateway.resources.claims", "global", "resources.claims"]
 
 
 def test_every_object_of_the_schema_is_closed_and_described() -> None:
