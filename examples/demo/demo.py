@@ -1,4 +1,4 @@
-"""The main job, as a user would do it: a cluster, the operator by `kubectl apply -k`, four models, one real answer each.
+"""The main job, as a user would do it: a cluster, the operator by `kubectl apply -k`, five models, a route, real answers.
 
 Run by `make demo`. Everything it does is a command that it prints; what it learns comes from the cluster.
 """
@@ -20,6 +20,10 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "demo"
 READY_SECONDS = 240.0
+ASLEEP_SECONDS = 90.0
+SLEEPER = "content-type"
+ROUTE = "assistant"
+QUESTIONS = ("What is a pool?", "Why is my model not placed?", "When does a model go to sleep?", "Name three primary colors.")
 SENTENCE = "On 3 May 2024 Siemens paid Anna Schmidt in Munich $2.4 million for twelve patents."
 SNIPPET = "def area(radius: float) -> float:\n    import math\n    return math.pi * radius ** 2\n"
 GERMAN = "Der Zug nach Hamburg hat heute leider zwanzig Minuten Verspätung."
@@ -71,16 +75,17 @@ def cluster_up(name: str) -> None:
 
 def install() -> None:
     """Install the operator and the demo's pools as a user would."""
-    say("the operator and four pools (cpu is real; gpu, tpu and npu are simulated), by kubectl apply -k")
+    say("the operator, its gateway and four pools (cpu is real; gpu, tpu and npu are simulated), by kubectl apply -k")
     kubectl("apply", "--server-side", "-k", "manifests/crds")
     kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "-l", "app.kubernetes.io/part-of=ergon")
     kubectl("apply", "--server-side", "-k", "manifests/overlays/local")
-    kubectl("rollout", "status", "deployment/ergon", "-n", "ergon-system", "--timeout=120s")
+    for name in ("ergon", "ergon-gateway"):
+        kubectl("rollout", "status", f"deployment/{name}", "-n", "ergon-system", "--timeout=120s")
 
 
 def models() -> None:
     """Put the sample models where the pools see them and apply their objects."""
-    say("four models that do real work")
+    say("five models that do real work, and a route over two of them")
     target = Path(os.environ["ERGON_MODELS"]) / "models"
     console.print(f"    [dim]$ cp -r examples/models {target.parent}/[/]")
     for source in sorted((ROOT / "examples" / "models").iterdir()):
@@ -114,18 +119,22 @@ def condition(obj: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def infer(model: str, body: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """One KServe v2 request through the Gateway; a route that is not there yet is waited for."""
-    url = f"{os.environ['ERGON_GATEWAY']}/v2/models/{NAMESPACE}.{model}/infer"
+    """One KServe v2 request to a model through the Gateway."""
+    return post(f"/v2/models/{NAMESPACE}.{model}/infer", body, headers)[0]
+
+
+def post(path: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[dict[str, Any], dict[str, str]]:
+    """One request through the Gateway: the answer and its headers. A path that is not there yet is waited for."""
+    url = f"{os.environ['ERGON_GATEWAY']}{path}"
     ends_at = time.monotonic() + 30
     while True:
         try:
             request = urllib.request.Request(url, data=body, headers=headers or {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=60) as answer:
-                result: dict[str, Any] = json.loads(answer.read())
-                return result
+                return json.loads(answer.read()), {name.lower(): value for name, value in answer.headers.items()}
         except (urllib.error.URLError, ConnectionError) as error:
             if time.monotonic() > ends_at:
-                raise DemoFailed(f"{model} does not answer at {url}: {error}") from error
+                raise DemoFailed(f"{url} does not answer: {error}") from error
             time.sleep(0.2)
 
 
@@ -148,17 +157,62 @@ def outputs(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask_all() -> list[tuple[str, str, str]]:
-    """One real question to each model: (model, question, answer)."""
+    """One real question to each model that is awake: (model, question, answer)."""
     entities = json.loads(outputs(infer("entities", text_request("TEXT", SENTENCE)))["ENTITIES"])
-    content = outputs(infer("content-type", *binary_request("CONTENT", SNIPPET.encode())))
     language = outputs(infer("language", text_request("TEXT", GERMAN)))
     general = outputs(infer("general", text_request("PROMPT", QUESTION)))
     return [
         ("entities", SENTENCE, ", ".join(f"{e['text']} ({e['label']})" for e in entities)),
-        ("content-type", SNIPPET.splitlines()[0] + " …", f"{content['LABEL']} ({content['SCORE']:.2f})"),
         ("language", GERMAN, f"{language['LANGUAGE']} ({language['SCORE']:.2f})"),
         ("general", QUESTION, " ".join(general["TEXT"].split())),
     ]
+
+
+def ask_route() -> list[tuple[str, str, str, str]]:
+    """Some questions to the route: (question, answer, models that were asked, joules)."""
+    asked = []
+    for question in QUESTIONS:
+        answer, headers = post(f"/routes/{NAMESPACE}/{ROUTE}/v2/models/{ROUTE}/infer", text_request("PROMPT", question))
+        joules = f"{float(headers['ergon-joules']):.3g} J, {headers['ergon-joules-provenance']}"
+        asked.append((question, " ".join(outputs(answer)["TEXT"].split()), headers["ergon-models"], joules))
+    return asked
+
+
+def wake() -> tuple[str, str, str, str]:
+    """Wait until the idle model is gone from its server, then ask it: (model, answer, seconds, seconds of those in loading)."""
+    say(f"{SLEEPER} sleeps when nobody asks for it, and wakes when somebody does")
+    ends_at = time.monotonic() + ASLEEP_SECONDS
+    while True:
+        model = get("sm", SLEEPER, "-n", NAMESPACE)
+        if condition(model, "Ready").get("reason") == "Asleep" and not model["status"].get("placements"):
+            break
+        if time.monotonic() > ends_at:
+            raise DemoFailed(f"{SLEEPER} does not fall asleep; see: kubectl describe sm {SLEEPER} -n {NAMESPACE}")
+        time.sleep(0.3)
+    console.print(kubectl("get", "sm", SLEEPER, "-n", NAMESPACE, quiet=True), soft_wrap=True, end="")
+    begun = time.monotonic()
+    content = outputs(infer(SLEEPER, *binary_request("CONTENT", SNIPPET.encode())))
+    took = time.monotonic() - begun
+    ready = wait_ready()
+    cold = next(model for model in ready if model["metadata"]["name"] == SLEEPER)["status"].get("coldStart", {})
+    return SLEEPER, f"{content['LABEL']} ({content['SCORE']:.2f})", f"{took:.2f}", f"{cold.get('loadSeconds', 0):.2f}"
+
+
+def show_route(asked: list[tuple[str, str, str, str]], woken: tuple[str, str, str, str]) -> None:
+    """Who was asked by the route, and what waking took."""
+    table = Table(
+        title=f"One address, {NAMESPACE}/{ROUTE}: the small model first, the general one for the rest", title_justify="left"
+    )
+    for column in ("asked", "answer", "models", "joules"):
+        table.add_column(column)
+    for row in asked:
+        table.add_row(*row)
+    console.print(table)
+    table = Table(title="Asleep, asked and woken", title_justify="left")
+    for column in ("model", "answer", "answered after s", "of these loading s"):
+        table.add_column(column, justify="right" if column.endswith(" s") else "left")
+    table.add_row(*woken)
+    console.print(table)
 
 
 def show_models(found: list[dict[str, Any]]) -> None:
@@ -236,10 +290,14 @@ def main() -> int:
         models()
         found = wait_ready()
         answers = ask_all()
+        asked = ask_route()
+        woken = wake()
+        found = wait_ready()
         console.print()
-        console.print(kubectl("get", "ap,sm", "-A", quiet=True), soft_wrap=True)
+        console.print(kubectl("get", "ap,sm,troute", "-A", quiet=True), soft_wrap=True)
         show_models(found)
         show_answers(answers)
+        show_route(asked, woken)
         show_energy(found)
     except DemoFailed as problem:
         console.print(f"[bold red]demo:[/] {problem}")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ergon.engine import jobs
-from ergon.engine.cache import PodRecord
+from ergon.engine.cached_pods import PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.reconcile.observed import Failure

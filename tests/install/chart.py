@@ -25,7 +25,15 @@ VALUES: dict[str, Values] = {
     "crds-not-kept": {"crds": {"keep": False, "annotations": {"argocd.argoproj.io/sync-wave": "-5"}}},
     "one-replica": {"replicas": 1},
     "namespaced": {"watchNamespaces": ["team-a", "team-b"], "sourceSecretNamespaces": ["team-a"]},
-    "gateway": {"gateway": {"enabled": True, "name": "public", "namespace": "edge"}},
+    "gateway-api": {"gatewayApi": {"enabled": True, "name": "public", "namespace": "edge"}},
+    "no-gateway": {"gateway": {"enabled": False}, "gatewayApi": {"enabled": True}},
+    "scaled-gateway": {
+        "gateway": {
+            "autoscaling": {"enabled": True, "maxReplicas": 5},
+            "sampleNamespaces": ["team-a"],
+            "from": [{"namespaceSelector": {"matchLabels": {"asks": "models"}}}],
+        }
+    },
     "service-monitor": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "pools": {"pools": [{"name": "cpu", "labels": {"tier": "standard"}, "spec": POOL}, {"name": "more", "spec": POOL}]},
     "closed-network": {
@@ -55,7 +63,18 @@ VALUES: dict[str, Values] = {
             "prometheusUrl": "http://prometheus.monitoring:9090",
             "hintZones": True,
         },
-        "gateway": {"enabled": True},
+        "gateway": {
+            "replicas": 3,
+            "service": {"type": "LoadBalancer", "annotations": {"example.com/lb": "internal"}},
+            "podLabels": {"example.com/pod": "gateway"},
+            "podAnnotations": {"example.com/pod": "gateway"},
+            "affinity": {"nodeAffinity": {}},
+            "topologySpreadConstraints": [
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+            ],
+            "sampleNamespaces": ["team-a"],
+        },
+        "gatewayApi": {"enabled": True},
         "sourceSecretNamespaces": ["team-a"],
         "rbac": {"aggregate": True, "restrictedEndpoints": True},
         "serviceAccount": {"name": "fleet-operator", "annotations": {"example.com/role": "reader"}},
@@ -107,6 +126,11 @@ def _rendered(values_text: str, namespace: str) -> str:
 def render(values: Values | None = None, namespace: str = NAMESPACE) -> list[Object]:
     """The chart's objects for these values, rendered once a run."""
     return [document for document in yaml.safe_load_all(_rendered(yaml.safe_dump(values), namespace)) if document]
+
+
+def component(objects: list[Object], name: str) -> list[Object]:
+    """Those of the objects that are of the operator, or of the gateway."""
+    return [item for item in objects if item["metadata"]["labels"].get("app.kubernetes.io/component") == name]
 
 
 def of_kind(objects: list[Object], *kinds: str) -> list[Object]:

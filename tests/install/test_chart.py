@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tests.install.chart import CHART, NAMESPACE, VALUES, Object, of_kind, render, render_text, run_helm
+from tests.install.chart import CHART, NAMESPACE, VALUES, Object, component, of_kind, render, render_text, run_helm
 
 CLUSTER_SCOPED = {
     "ClusterRole",
@@ -14,8 +14,12 @@ CLUSTER_SCOPED = {
 
 
 def operator_pod(objects: list[Object]) -> Object:
-    (deployment,) = of_kind(objects, "Deployment")
+    (deployment,) = of_kind(component(objects, "operator"), "Deployment")
     return deployment["spec"]["template"]
+
+
+def gateway_pods(objects: list[Object]) -> list[Object]:
+    return [deployment["spec"]["template"] for deployment in of_kind(component(objects, "gateway"), "Deployment")]
 
 
 def names(objects: list[Object]) -> set[str]:
@@ -59,32 +63,83 @@ def test_the_operator_binds_to_its_own_address(rendered: list[Object]) -> None:
     assert fields == {"POD_IP": "status.podIP", "POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace"}
 
 
+def test_the_gateway_binds_to_its_own_address_and_finds_the_leader() -> None:
+    (pod,) = gateway_pods(render(VALUES["everything"]))
+    (container,) = pod["spec"]["containers"]
+    assert container["args"][:4] == [
+        "gateway",
+        "--host=$(POD_IP)",
+        f"--wake-url=http://fleet-leader.{NAMESPACE}:8082/wake",
+        "--wake-token-file=/var/run/secrets/ergon/token",
+    ]
+    (volume,) = [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
+    (source,) = volume["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "ergon-operator"
+    assert {"name": volume["name"], "mountPath": "/var/run/secrets/ergon", "readOnly": True} in container["volumeMounts"]
+    leader = next(item for item in of_kind(render(VALUES["everything"]), "Service") if item["metadata"]["name"] == "fleet-leader")
+    assert "selector" not in leader["spec"]
+
+
+def test_a_gateway_s_ports_are_those_of_models() -> None:
+    service = next(item for item in of_kind(render(), "Service") if item["metadata"]["name"] == "ergon-gateway")
+    assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == [("http", 8000), ("grpc", 8001)]
+    (pod,) = gateway_pods(render())
+    assert [port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]] == [8000, 8001, 8080]
+
+
+def test_without_a_gateway_there_is_nothing_of_it() -> None:
+    objects = render(VALUES["no-gateway"])
+    assert component(objects, "gateway") == []
+    assert not [name for name in names(objects) if "leader" in name or "gateway" in name]
+    (container,) = operator_pod(objects)["spec"]["containers"]
+    assert not [arg for arg in container["args"] if re.match("--(gateway-service|leader)", arg)]
+
+
+def test_a_gateway_scales_by_its_cpu() -> None:
+    objects = component(render(VALUES["scaled-gateway"]), "gateway")
+    (deployment,) = of_kind(objects, "Deployment")
+    assert "replicas" not in deployment["spec"]
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
+    (scaler,) = of_kind(objects, "HorizontalPodAutoscaler")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 5)
+    assert len(of_kind(objects, "PodDisruptionBudget")) == 1
+
+
+def test_routes_are_on_the_gateway_api_under_a_path_of_their_own() -> None:
+    (route,) = of_kind(render(VALUES["gateway-api"]), "HTTPRoute")
+    assert route["spec"]["rules"][0]["matches"] == [{"path": {"type": "PathPrefix", "value": "/routes"}}]
+    assert route["spec"]["parentRefs"][0]["namespace"] == "edge"
+    assert of_kind(render(), "HTTPRoute") == []
+
+
 def test_memory_is_bounded_and_the_processor_is_not(rendered: list[Object]) -> None:
     (container,) = operator_pod(rendered)["spec"]["containers"]
     assert container["resources"]["limits"] == {"memory": container["resources"]["requests"]["memory"]}
 
 
 def test_two_replicas_stand_by_each_other() -> None:
-    objects = render()
-    (deployment,) = of_kind(objects, "Deployment")
-    assert deployment["spec"]["replicas"] == 2
-    assert len(of_kind(objects, "PodDisruptionBudget")) == 1
+    for name in ("operator", "gateway"):
+        objects = component(render(), name)
+        (deployment,) = of_kind(objects, "Deployment")
+        assert deployment["spec"]["replicas"] == 2
+        assert len(of_kind(objects, "PodDisruptionBudget")) == 1
 
 
 def test_one_replica_can_be_drained() -> None:
-    assert of_kind(render({"replicas": 1}), "PodDisruptionBudget") == []
+    assert of_kind(render({"replicas": 1, "gateway": {"replicas": 1}}), "PodDisruptionBudget") == []
 
 
-def test_selectors_find_the_operator_only(rendered: list[Object]) -> None:
-    labels = operator_pod(rendered)["metadata"]["labels"]
-    (deployment,) = of_kind(rendered, "Deployment")
-    selectors = [deployment["spec"]["selector"]["matchLabels"]]
-    selectors += [item["spec"]["selector"] for item in of_kind(rendered, "Service")]
-    selectors += [item["spec"]["selector"]["matchLabels"] for item in of_kind(rendered, "PodDisruptionBudget")]
-    selectors += [item["spec"]["podSelector"]["matchLabels"] for item in of_kind(rendered, "NetworkPolicy")]
-    for selector in selectors:
-        assert selector.items() <= labels.items()
-        assert selector["app.kubernetes.io/component"] == "operator"
+def test_selectors_find_their_own_pods_only(rendered: list[Object]) -> None:
+    for name, pods in (("operator", [operator_pod(rendered)]), ("gateway", gateway_pods(rendered))):
+        objects = component(rendered, name)
+        selectors = [item["spec"]["selector"]["matchLabels"] for item in of_kind(objects, "Deployment", "PodDisruptionBudget")]
+        selectors += [item["spec"]["selector"] for item in of_kind(objects, "Service") if "selector" in item["spec"]]
+        selectors += [item["spec"]["podSelector"]["matchLabels"] for item in of_kind(objects, "NetworkPolicy")]
+        for selector in selectors:
+            assert pods
+            assert selector.items() <= pods[0]["metadata"]["labels"].items()
+            assert selector["app.kubernetes.io/component"] == name
 
 
 def test_uninstalling_keeps_crds_and_pools() -> None:
@@ -131,19 +186,42 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--hint-zones",
         "--allow-private-addresses",
         "--gateway=ergon-gateway/ergon",
+        "--gateway-service=fleet-gateway",
+        "--leader-service=fleet-leader",
         "--log-level=info",
     ]
 
 
 def test_nothing_private_is_reached_by_default() -> None:
     (container,) = operator_pod(render())["spec"]["containers"]
-    assert not [arg for arg in container["args"] if re.match("--(allow|gateway|watch)", arg)]
+    assert not [arg for arg in container["args"] if re.match("--(allow|gateway=|watch)", arg)]
 
 
 def test_a_closed_network_leaves_what_the_operator_needs() -> None:
-    (policy,) = of_kind(render(VALUES["closed-network"]), "NetworkPolicy")
-    ports = [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
-    assert ports == [53, 53, 6443, 8000, 8001, 8002, 5572, 4317]
+    ports = {}
+    for name in ("operator", "gateway"):
+        (policy,) = of_kind(component(render(VALUES["closed-network"]), name), "NetworkPolicy")
+        ports[name] = [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
+    assert ports == {
+        "operator": [53, 53, 6443, 8000, 8001, 8002, 5572, 8080, 4317],
+        "gateway": [53, 53, 6443, 8000, 8001, 8082],
+    }
+
+
+def test_only_gateways_may_ask_to_wake_a_model() -> None:
+    (policy,) = of_kind(component(render(), "operator"), "NetworkPolicy")
+    (rule,) = [rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 8082]
+    (pod,) = gateway_pods(render())
+    assert rule["from"][0]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+
+
+def test_who_may_ask_the_gateway_is_the_installer_s_to_say() -> None:
+    def peers(values: Object) -> Object | None:
+        (policy,) = of_kind(component(render(values), "gateway"), "NetworkPolicy")
+        return next(rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 8000).get("from")
+
+    assert peers(VALUES["defaults"]) is None
+    assert peers(VALUES["scaled-gateway"]) == [{"namespaceSelector": {"matchLabels": {"asks": "models"}}}]
 
 
 def test_names_fit_where_a_release_is_called_something_else() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.install.chart import CHART, POOL, ROOT, VALUES, Object, Values, of_kind, render, run_helm
+from tests.install.chart import CHART, POOL, ROOT, VALUES, Object, Values, component, of_kind, render, run_helm
 from tests.install.conftest import Kubectl
 
 pytestmark = pytest.mark.cluster
@@ -55,8 +55,9 @@ def test_the_api_server_takes_every_object_without_a_warning(ready: Kubectl, nam
     dry_run(ready, known(render(VALUES[name], namespace="install-restricted")))
 
 
-def test_the_operators_pod_meets_the_restricted_standard(ready: Kubectl) -> None:
-    objects = render(VALUES["everything"], namespace="install-restricted")
+@pytest.mark.parametrize("who", ["operator", "gateway"])
+def test_its_pod_meets_the_restricted_standard(ready: Kubectl, who: str) -> None:
+    objects = component(render(VALUES["everything"], namespace="install-restricted"), who)
     accounts = of_kind(objects, "ServiceAccount")
     assert ready("apply", "--server-side", "--filename=-", stdin=dump(accounts)).returncode == 0
     (deployment,) = of_kind(objects, "Deployment")
@@ -64,7 +65,7 @@ def test_the_operators_pod_meets_the_restricted_standard(ready: Kubectl) -> None
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "operator", "namespace": "install-restricted"},
+        "metadata": {"name": who, "namespace": "install-restricted"},
         "spec": {key: value for key, value in template["spec"].items() if key != "priorityClassName"},
     }
     dry_run(ready, [pod])
@@ -95,9 +96,10 @@ def can(kubectl: Kubectl, account: str, verb: str, resource: str, namespace: str
 def rights(ready: Kubectl) -> Iterator[Kubectl]:
     """Two installs' roles for real: one for all namespaces, one for team-a and team-b."""
     wide = render(
-        VALUES["gateway"]
+        VALUES["gateway-api"]
         | {
             "sourceSecretNamespaces": ["team-a"],
+            "gateway": {"sampleNamespaces": ["team-a"]},
             "fullnameOverride": "wide",
             "rbac": {"aggregate": False},
             "serviceAccount": {"name": "ergon"},
@@ -124,10 +126,14 @@ MAY_EVERYWHERE = [
     ("create", "services"),
     ("delete", "endpointslices.discovery.k8s.io"),
     ("patch", "httproutes.gateway.networking.k8s.io"),
+    ("watch", "taskroutes.ergon.dev"),
+    ("patch", "taskroutes.ergon.dev/status"),
+    ("create", "tokenreviews.authentication.k8s.io"),
     ("create", "events.events.k8s.io"),
 ]
 MAY_NOWHERE = [
     ("patch", "specializedmodels.ergon.dev"),
+    ("patch", "taskroutes.ergon.dev"),
     ("delete", "specializedmodels.ergon.dev"),
     ("delete", "acceleratorpools.ergon.dev"),
     ("create", "acceleratorpools.ergon.dev"),
@@ -152,6 +158,18 @@ def test_the_operator_may_do_its_work_everywhere(rights: Kubectl) -> None:
 def test_and_nothing_else(rights: Kubectl) -> None:
     account = ACCOUNT.format(namespace="install-restricted")
     assert [pair for pair in MAY_NOWHERE if can(rights, account, *pair)] == []
+
+
+def test_the_gateway_reads_what_it_routes_by_and_writes_nothing(rights: Kubectl) -> None:
+    account = "system:serviceaccount:install-restricted:wide-gateway"
+    for kind in ("specializedmodels.ergon.dev", "taskroutes.ergon.dev", "endpointslices.discovery.k8s.io"):
+        assert can(rights, account, "watch", kind)
+        assert not can(rights, account, "patch", kind)
+    for verb, kind in (("get", "secrets"), ("list", "pods"), ("create", "tokenreviews.authentication.k8s.io")):
+        assert not can(rights, account, verb, kind)
+    assert can(rights, account, "get", "configmaps", namespace="team-a")
+    assert not can(rights, account, "list", "configmaps", namespace="team-a")
+    assert not can(rights, account, "get", "configmaps", namespace="team-b")
 
 
 def test_servers_are_made_in_its_own_namespace_only(rights: Kubectl) -> None:

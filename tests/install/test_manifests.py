@@ -39,7 +39,7 @@ def test_the_charts_crds_are_the_projects() -> None:
 def test_the_default_overlay_holds_crds_and_operator_and_no_pool(kubectl: Kubectl) -> None:
     objects = kustomize(kubectl, "overlays/default")
     assert len(of_kind(objects, "CustomResourceDefinition")) == len(list((ROOT / "crds").glob("*.yaml")))
-    assert len(of_kind(objects, "Deployment")) == 1
+    assert {item["metadata"]["name"] for item in of_kind(objects, "Deployment")} == {"ergon", "ergon-gateway"}
     assert of_kind(objects, "AcceleratorPool") == []
 
 
@@ -52,7 +52,8 @@ def test_kustomize_crds_and_defaults_say_nothing_of_helm(kubectl: Kubectl) -> No
 @pytest.mark.cluster
 def test_the_local_overlay_serves_through_the_gateway_from_four_pools(kubectl: Kubectl) -> None:
     objects = kustomize(kubectl, "overlays/local")
-    (deployment,) = of_kind(objects, "Deployment")
+    deployment, gateway = sorted(of_kind(objects, "Deployment"), key=lambda item: item["metadata"]["name"])
+    assert gateway["spec"]["replicas"] == 1
     args = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert {"--gateway=ergon-gateway/ergon", "--allow-private-addresses", "--log-format=text"} <= set(args)
     pools = {item["metadata"]["name"]: item for item in of_kind(objects, "AcceleratorPool")}

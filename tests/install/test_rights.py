@@ -1,13 +1,14 @@
 """What the chart lets the operator do: written out, and no more than it needs."""
 
 import pytest
-from tests.install.chart import NAMESPACE, VALUES, Object, of_kind, render
+from tests.install.chart import NAMESPACE, VALUES, Object, component, of_kind, render
 
 READ = {"get", "list", "watch"}
 
 
-def roles(objects: list[Object]) -> list[Object]:
-    """The roles that are bound to the operator (those for people are bound by the cluster)."""
+def roles(objects: list[Object], who: str = "operator") -> list[Object]:
+    """The roles that are bound to the operator, or the gateway (those for people are bound by the cluster)."""
+    objects = component(objects, who)
     bound = {(item["roleRef"]["kind"], item["roleRef"]["name"]) for item in of_kind(objects, "RoleBinding", "ClusterRoleBinding")}
     return [item for item in of_kind(objects, "Role", "ClusterRole") if (item["kind"], item["metadata"]["name"]) in bound]
 
@@ -23,11 +24,40 @@ def test_no_wildcards_no_escalation(rendered: list[Object]) -> None:
             )
 
 
-def test_every_binding_is_to_the_operator(rendered: list[Object]) -> None:
-    (account,) = of_kind(rendered, "ServiceAccount")
-    for binding in of_kind(rendered, "RoleBinding", "ClusterRoleBinding"):
+@pytest.mark.parametrize("who", ["operator", "gateway"])
+def test_every_binding_is_to_its_own_account(rendered: list[Object], who: str) -> None:
+    objects = component(rendered, who)
+    for binding in of_kind(objects, "RoleBinding", "ClusterRoleBinding"):
+        (account,) = of_kind(objects, "ServiceAccount")
         (subject,) = binding["subjects"]
         assert subject == {"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": NAMESPACE}
+
+
+def test_the_gateway_only_reads_and_secrets_never(rendered: list[Object]) -> None:
+    granted = {
+        (resource, verb)
+        for role in roles(rendered, "gateway")
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    read = {(resource, verb) for resource in ("specializedmodels", "taskroutes", "endpointslices") for verb in READ}
+    assert granted - {("configmaps", "get")} in (read, set())
+
+
+def test_samples_are_read_only_where_the_installer_says() -> None:
+    assert not [role for role in roles(render(), "gateway") if role["kind"] == "Role"]
+    (samples,) = [role for role in roles(render(VALUES["scaled-gateway"]), "gateway") if role["kind"] == "Role"]
+    assert samples["metadata"]["namespace"] == "team-a"
+    assert samples["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]
+
+
+def test_tokens_are_reviewed_only_where_there_is_a_gateway() -> None:
+    def reviews(values: Object) -> bool:
+        return any("tokenreviews" in rule["resources"] for role in roles(render(values)) for rule in role["rules"])
+
+    assert reviews(VALUES["defaults"])
+    assert not reviews(VALUES["no-gateway"])
 
 
 def test_secrets_are_read_only_where_the_installer_says(rendered: list[Object]) -> None:
@@ -48,7 +78,8 @@ def test_namespaced_the_cluster_shows_pools_budgets_and_namespaces_only() -> Non
     }
     read = {(resource, verb) for resource in ("acceleratorpools", "energybudgets", "namespaces") for verb in READ}
     finalizer = {("acceleratorpools", "patch")}
-    assert granted == read | finalizer | {("acceleratorpools/status", "patch"), ("energybudgets/status", "patch")}
+    written = {("acceleratorpools/status", "patch"), ("energybudgets/status", "patch")}
+    assert granted == read | finalizer | written | {("tokenreviews", "create")}
 
 
 def test_namespaced_each_namespace_has_a_role() -> None:
@@ -60,7 +91,7 @@ def test_namespaced_each_namespace_has_a_role() -> None:
 def test_routes_only_with_a_gateway(enabled: bool) -> None:
     groups = {
         group
-        for role in roles(render({"gateway": {"enabled": enabled}}))
+        for role in roles(render({"gatewayApi": {"enabled": enabled}}))
         for rule in role["rules"]
         for group in rule["apiGroups"]
     }

@@ -24,7 +24,7 @@ def walk(values: dict[str, Any], node: dict[str, Any], path: str = "") -> list[s
 
 def test_schema_and_values_know_the_same() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert sorted(walk(values, schema())) == ["global", "resources.claims"]
+    assert sorted(walk(values, schema())) == ["gateway.resources.claims", "global", "resources.claims"]
 
 
 def test_every_object_of_the_schema_is_closed_and_described() -> None:
@@ -56,7 +56,13 @@ OPEN = {".pools[].spec", ".pools[].spec.accelerator", ".extraEnv[]", ".resources
         ({"image": {"digest": "latest"}}, "at '/image/digest'"),
         ({"watchNamespaces": ["Team A"]}, "at '/watchNamespaces/0'"),
         ({"operator": {"connectionAgeSeconds": 0}}, "at '/operator/connectionAgeSeconds': minimum: got 0, want 1"),
-        ({"gateway": {"enabled": True, "name": ""}}, "at '/gateway/name'"),
+        ({"gatewayApi": {"enabled": True, "name": ""}}, "at '/gatewayApi/name'"),
+        ({"gateway": {"enabled": True, "name": "public"}}, "at '/gateway': additional properties 'name' not allowed"),
+        ({"gateway": {"replicas": 0}}, "at '/gateway/replicas': minimum: got 0, want 1"),
+        (
+            {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}},
+            "gateway.autoscaling.minReplicas is 5, above maxReplicas 2",
+        ),
         ({"pools": [{"name": "a"}]}, "at '/pools/0': missing property 'spec'"),
         ({"pools": [{"name": "A", "spec": POOL}]}, "at '/pools/0/name'"),
         ({"pools": [{"name": "a", "spec": {"accelerator": {"class": "cpu"}, "memory": "1Gi"}}]}, "missing property 'servers'"),

@@ -70,7 +70,8 @@ def test_only_the_operator_and_named_scrapers_reach_metrics_and_store() -> None:
     for port in (8000, 8001):
         assert "from" not in rules(policy, port)[0]
     (metrics,), (store,) = rules(policy, 8002), rules(policy, 5572)
-    operator = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "ergon"}}}
+    labels = {"app.kubernetes.io/name": "ergon", "app.kubernetes.io/component": "operator"}
+    operator = {"podSelector": {"matchLabels": labels}}
     assert store["from"] == [operator]
     assert metrics["from"] == [
         operator,

@@ -26,13 +26,29 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
+{{- define "ergon.gatewayName" -}}
+{{- printf "%s-gateway" (include "ergon.fullname" .) -}}
+{{- end -}}
+
+{{- define "ergon.leaderName" -}}
+{{- printf "%s-leader" (include "ergon.fullname" .) -}}
+{{- end -}}
+
+{{- define "ergon.gatewaySelector" -}}
+app.kubernetes.io/name: ergon
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gateway
+{{- end -}}
+
+{{/* Labels of an object: of the operator, or of a component: include "ergon.labels" (dict "root" . "component" "gateway") */}}
 {{- define "ergon.labels" -}}
-{{ include "ergon.selector" . }}
+{{- $root := default . .root -}}
+{{ if eq (default "operator" .component) "gateway" }}{{ include "ergon.gatewaySelector" $root }}{{ else }}{{ include "ergon.selector" $root }}{{ end }}
 app.kubernetes.io/part-of: ergon
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
-{{- with .Values.commonLabels }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- with $root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
@@ -44,7 +60,7 @@ name: {{ .name }}
 namespace: {{ . }}
 {{- end }}
 labels:
-  {{- include "ergon.labels" .root | nindent 2 }}
+  {{- include "ergon.labels" (dict "root" .root "component" .component) | nindent 2 }}
   {{- with .labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -62,15 +78,33 @@ subjects:
     namespace: {{ .Release.Namespace }}
 {{- end -}}
 
+{{/* What the gateway's roles are bound to. */}}
+{{- define "ergon.gatewaySubjects" -}}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "ergon.gatewayName" . }}
+    namespace: {{ .Release.Namespace }}
+{{- end -}}
+
+{{/* What the gateway reads in the namespaces of models: in one ClusterRole, or in a Role for each of watchNamespaces. */}}
+{{- define "ergon.gatewayRules" -}}
+- apiGroups: [ergon.dev]
+  resources: [specializedmodels, taskroutes]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+{{- end -}}
+
 {{/* What the operator does in the namespaces of models: in one ClusterRole, or in a Role for each of watchNamespaces. */}}
 {{- define "ergon.modelRules" -}}
 # Read
 - apiGroups: [ergon.dev]
-  resources: [specializedmodels]
+  resources: [specializedmodels, taskroutes]
   verbs: [get, list, watch]
 # Write: what the operator says of a model, and what it is reached by. Services and routes go with the model that owns them
 - apiGroups: [ergon.dev]
-  resources: [specializedmodels/status]
+  resources: [specializedmodels/status, taskroutes/status]
   verbs: [patch]
 - apiGroups: [""]
   resources: [services]
@@ -83,7 +117,7 @@ subjects:
   resources: [endpointslices/restricted]
   verbs: [create]
 {{- end }}
-{{- if .Values.gateway.enabled }}
+{{- if .Values.gatewayApi.enabled }}
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch]

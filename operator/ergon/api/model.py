@@ -223,7 +223,10 @@ class ColdStart(Spec):
 
     fetch_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds spent on fetching its files.")
     load_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds spent on loading it in Triton.")
-    total_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds from placed to ready.")
+    total_seconds: Annotated[float, Field(ge=0)] = Field(default=0, description="Seconds from begun on its server to loaded.")
+    server_seconds: Annotated[float, Field(ge=0)] = Field(
+        default=0, description="Seconds before that, from planned until its server could begin."
+    )
 
 
 class DemandStatus(Spec):

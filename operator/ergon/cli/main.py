@@ -17,6 +17,7 @@ from ergon import __version__
 
 _COMMANDS = {
     "run": "ergon.cli.run:run",
+    "gateway": "ergon.cli.gateway:gateway",
     "plan": "ergon.cli.plan:plan",
     "top": "ergon.cli.top:top",
     "explain": "ergon.cli.top:explain",

@@ -1,6 +1,7 @@
 """`ergon run`: the operator itself."""
 
 import asyncio
+import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 from ergon.kube.builders.settings import GatewaySettings, ServerSettings
 
 if TYPE_CHECKING:
-    from ergon.engine.settings import Settings
+    from ergon.engine.settings import Settings, WakingSettings
     from ergon.kube.pace import Pace
 
 _DEFAULTS = ServerSettings()
@@ -72,6 +73,25 @@ def run(
             help="Prometheus that answers the queries of pools for power and carbon intensity, such as http://prometheus:9090.",
         ),
     ] = "",
+    gateway_service: Annotated[
+        str,
+        typer.Option(
+            envvar="ERGON_GATEWAY_SERVICE",
+            help="Service of `ergon gateway` in the operator's namespace, which serves TaskRoutes and wakes models; empty: none, "
+            "and no model sleeps.",
+        ),
+    ] = "",
+    gateway_account: Annotated[
+        str, typer.Option(envvar="ERGON_GATEWAY_ACCOUNT", help="ServiceAccount of `ergon gateway`; default: its Service's name.")
+    ] = "",
+    leader_service: Annotated[
+        str, typer.Option(envvar="ERGON_LEADER_SERVICE", help="Service without selector that the leader puts itself behind.")
+    ] = "ergon-leader",
+    wake_address: Annotated[
+        str,
+        typer.Option(envvar="ERGON_WAKE_ADDRESS", help="IP address at which gateways reach this operator; default: --address."),
+    ] = "",
+    wake_port: Annotated[int, typer.Option(envvar="ERGON_WAKE_PORT", help="Port at which gateways ask to wake a model.")] = 8082,
     hint_zones: Annotated[bool, typer.Option(envvar="ERGON_HINT_ZONES", help="Keep a model's traffic within its zone.")] = False,
     allow_private_addresses: Annotated[
         bool,
@@ -117,11 +137,28 @@ def run(
         plan_seconds=plan_every,
         stabilise_seconds=stabilise,
         prometheus_url=prometheus_url or None,
+        waking=_waking(gateway_service, gateway_account, leader_service, wake_address or address, wake_port),
         allow_private_addresses=allow_private_addresses,
         api_server_addresses=tuple(a for a in (os.environ.get("KUBERNETES_SERVICE_HOST"),) if a),
         servers=ServerSettings(namespace=namespace, store_image=store_image, connection_age_seconds=connection_age),
     )
     raise typer.Exit(asyncio.run(_run(settings, address, port, Pace(queries_per_second=qps, burst=burst), lead)))
+
+
+def _waking(service: str, account: str, leader_service: str, address: str, port: int) -> "WakingSettings | None":
+    if not service:
+        return None
+    from ergon.engine.settings import WakingSettings
+
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        raise typer.BadParameter(f"{address!r} is no IP address", param_hint="--wake-address") from None
+    if parsed.is_unspecified or parsed.is_loopback:
+        raise typer.BadParameter(
+            f"gateways do not reach {address}: give this operator's own address, in a pod $(POD_IP)", param_hint="--wake-address"
+        )
+    return WakingSettings(service, account or service, leader_service, address, port)
 
 
 def _gateway(reference: str) -> GatewaySettings | None:

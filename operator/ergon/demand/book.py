@@ -138,6 +138,14 @@ class Book:
         """Somebody asks for a model that may be asleep: needed at once, at the next `urgent` or `demand`."""
         self._scaling_of(key, now).wake(now)
 
+    def asked(self, key: ModelKey, now: float) -> None:
+        """Somebody asks for a model that is on its way: it does not fall asleep meanwhile."""
+        self._scaling_of(key, now).asked(now)
+
+    def rest(self, key: ModelKey, now: float) -> None:
+        """A model slept before this process began; it goes on sleeping."""
+        self._scaling_of(key, now).rest()
+
     def demand(
         self, now: float, limits: Mapping[ModelKey, Limits], horizons: Mapping[ModelKey, float] | None = None
     ) -> dict[ModelKey, Demand]:
@@ -221,7 +229,8 @@ class Book:
 
     def _demand(self, key: ModelKey, now: float, limits: Limits, horizon_seconds: float) -> Demand:
         forecast = self.forecaster.forecast(key, now, horizon_seconds)
-        decision = self._scaling_of(key, now).decide(now, forecast.p90, self._signals(key, now), limits)
+        recurring = self.forecaster.recurring(key, now, horizon_seconds) if limits.may_sleep else 0.0
+        decision = self._scaling_of(key, now).decide(now, forecast.p90, self._signals(key, now), limits, recurring)
         return self._as_demand(decision, forecast, key, now)
 
     def _as_demand(self, decision: Decision, forecast: Forecast, key: ModelKey, now: float) -> Demand:

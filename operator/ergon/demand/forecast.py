@@ -9,6 +9,7 @@ import numpy as np
 
 from ergon.demand import packing
 from ergon.demand.history import History
+from ergon.demand.recurring import recurring_work
 from ergon.demand.rung import METHODS, POINTS, Rung
 from ergon.fleet.types import ModelKey
 
@@ -108,6 +109,11 @@ class Forecaster:
             method=nearer.method(row),
             score=nearer.score(row),
         )
+
+    def recurring(self, key: ModelKey, now_seconds: float, horizon_seconds: float) -> float:
+        """Work that came at this time on earlier days too, from now over a horizon; 0 where none did."""
+        row = self._row.get(key)
+        return recurring_work(self.history, row, now_seconds, horizon_seconds) if row is not None else 0.0
 
     def observed(self, key: ModelKey, now_seconds: float, seconds: float) -> float:
         """The mean rate of the last seconds, as far as it was seen."""

@@ -6,7 +6,7 @@ and knows what one carries where.
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ergon.fleet.types import Model
@@ -67,6 +67,11 @@ class Limits:
         return cls(model.min_replicas, model.max_replicas, model.fixed_replicas, model.idle_after_seconds, can_wake)
 
     @property
+    def may_sleep(self) -> bool:
+        """Whether it needs no replica while nobody asks."""
+        return self.min_replicas == 0 and self.can_wake and self.fixed_replicas is None
+
+    @property
     def least(self) -> int:
         """Replicas that an awake model holds whatever is asked of it."""
         return max(1, self.min_replicas)
@@ -108,6 +113,8 @@ class Decision:
     trigger: Trigger = Trigger.NONE
 
 
+_EXPECTED = "awake: at this time it was asked for on earlier days too"
+
 _LARGEST_ASSUMED = {Trigger.QUEUE: 4.0, Trigger.LATENCY: 2.0}
 """Times what was seen that the assumption may reach; lateness may have other causes than load, a growing line hardly."""
 
@@ -115,7 +122,7 @@ _LARGEST_ASSUMED = {Trigger.QUEUE: 4.0, Trigger.LATENCY: 2.0}
 class Scaling:
     """One model: what was recommended in the last minutes, when it was last asked for, what is assumed beyond what is seen."""
 
-    __slots__ = ("_asked_at", "_assumed", "_planned", "_recent", "_stabilise_seconds", "_stepped_at", "_woken_at")
+    __slots__ = ("_asked_at", "_asleep", "_assumed", "_planned", "_recent", "_stabilise_seconds", "_stepped_at", "_woken_at")
 
     def __init__(self, now: float, stabilise_seconds: float = STABILISE_SECONDS) -> None:
         """Known since `now`, which counts as asked for: nothing goes to sleep because the operator has just started."""
@@ -123,6 +130,7 @@ class Scaling:
         self._recent: deque[tuple[float, float]] = deque()
         self._asked_at = now
         self._woken_at: float | None = None
+        self._asleep = False
         self._stepped_at = -math.inf
         self._assumed = 0.0
         self._planned = 0.0
@@ -141,29 +149,39 @@ class Scaling:
         self._woken_at = now
         self.asked(now)
 
-    def decide(self, now: float, forecast: float, seen: Signals, limits: Limits) -> Decision:
-        """The periodic decision: the forecast's p90, what is seen where that is urgent, nothing below the last minutes."""
+    def rest(self) -> None:
+        """The model was asleep before this process began: it goes on sleeping until somebody asks."""
+        self._asked_at = -math.inf
+
+    def decide(self, now: float, forecast: float, seen: Signals, limits: Limits, recurring: float = 0.0) -> Decision:
+        """The periodic decision: the forecast's p90, what is seen where that is urgent, nothing below the last minutes.
+
+        `recurring`: work that came at this time on earlier days; while it is expected, nothing sleeps.
+        """
         trigger, urgent_demand = self._urgent(now, seen)
         self._recommend(now, max(forecast, urgent_demand))
         if limits.fixed_replicas is not None:
             return self._fixed(limits.fixed_replicas)
-        if self._is_idle(now, limits):
-            self._planned, self._assumed = 0.0, 0.0
+        idle = self._is_idle(now, limits)
+        if idle and recurring <= 0:
+            self._planned, self._assumed, self._asleep = 0.0, 0.0, True
             self._recent.clear()
-            why = f"asleep: no request for {_span(now - self._asked_at)}, and the gateway wakes it"
-            return Decision(0.0, 0, Direction.ASLEEP, urgent=False, asleep=True, reason=why)
+            since = "" if self._asked_at == -math.inf else f"no request for {_span(now - self._asked_at)}, and "
+            return Decision(0.0, 0, Direction.ASLEEP, urgent=False, asleep=True, reason=f"asleep: {since}the gateway wakes it")
+        expected, self._asleep = idle and self._asleep, False
         held = max(demand for _, demand in self._recent)
         held = self._planned if _STILL * self._planned <= held <= self._planned else held
         woken = self._woken_at is not None
         self._woken_at = None
-        return self._sentence(held, max(forecast, urgent_demand), trigger, limits, woken)
+        decision = self._sentence(held, max(forecast, urgent_demand), trigger, limits, woken)
+        return replace(decision, direction=Direction.UP, reason=_EXPECTED) if expected and not woken else decision
 
     def look(self, now: float, seen: Signals, limits: Limits) -> Decision | None:
         """The fast path: a decision that only adds, or None where nothing is urgent."""
         if limits.fixed_replicas is not None:
             return None
         if self._woken_at is not None:
-            self._woken_at = None
+            self._woken_at, self._asleep = None, False
             demand = max(self._planned, seen.observed)
             self._recommend(now, demand)
             self._planned = demand
@@ -200,8 +218,7 @@ class Scaling:
         self._recent.append((now, demand))
 
     def _is_idle(self, now: float, limits: Limits) -> bool:
-        may_sleep = limits.min_replicas == 0 and limits.can_wake
-        return may_sleep and self._woken_at is None and now - self._asked_at >= limits.idle_after_seconds
+        return limits.may_sleep and self._woken_at is None and now - self._asked_at >= limits.idle_after_seconds
 
     def _fixed(self, replicas: int) -> Decision:
         demand = max(demand for _, demand in self._recent)

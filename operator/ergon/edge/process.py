@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from ergon.edge.watch import EVERYWHERE, OWN_NAMESPACE, ROUTES, Watched, watch
+from ergon.edge.watch import EVERYWHERE, OWN_NAMESPACE, ROUTES, Watched, gateway_slices, watch
 from ergon.engine.cache import Cache
 from ergon.engine.settings import Settings
 from ergon.engine.setup import Leader
@@ -30,9 +30,6 @@ RELISTED_SECONDS = 2.0
 """After kopf listed a kind anew: what went while its watch was broken, which it does not tell."""
 GATEWAY_SECONDS = 60.0
 STOP_SECONDS = 10.0
-_API_VERSION = {
-    watched.kind: f"{watched.group}/{watched.version}".lstrip("/") for watched in (*EVERYWHERE, *ROUTES, *OWN_NAMESPACE)
-}
 
 
 class GatewayAppeared(Exception):
@@ -104,7 +101,7 @@ class Process:
         log.info("leading: %d models and %d pools read in %.2f s", len(self._cache.models), len(self._cache.pools), took)
         self._state = ""
         engine = asyncio.create_task(leader.run(), name="engine")
-        resync = asyncio.create_task(self._resync((*kinds, *OWN_NAMESPACE)), name="resync")
+        resync = asyncio.create_task(self._resync((*kinds, *self._own)), name="resync")
         kopf_stop = asyncio.Event()
         watches = [
             asyncio.create_task(
@@ -112,7 +109,7 @@ class Process:
             )
             for name, which, namespaces in (
                 ("watch", kinds, self.settings.watch_namespaces),
-                ("watch of servers", OWN_NAMESPACE, (self.settings.operator_namespace,)),
+                ("watch of servers", self._own, (self.settings.operator_namespace,)),
             )
         ]
         if settings is not self.settings:
@@ -156,7 +153,7 @@ class Process:
         # A namespaced installation may not read nodes: then zones and cordons are not known.
         everywhere = [watched for watched in EVERYWHERE if watched.kind != "Node" or not settings.watch_namespaces]
         kinds = (*everywhere, *(ROUTES if settings.gateway else ()))
-        await self._prime((*kinds, *OWN_NAMESPACE))
+        await self._prime((*kinds, *self._own))
         return settings, kinds
 
     async def _with_gateway_if_there(self) -> Settings:
@@ -171,9 +168,7 @@ class Process:
         try:
             for watched in ROUTES:
                 for namespace in self._namespaces(watched):
-                    await self.client.list_all(
-                        _API_VERSION[watched.kind], watched.kind, namespace, label_selector=watched.selector
-                    )
+                    await self.client.list_all(watched.api_version, watched.kind, namespace, label_selector=watched.selector)
         except NotFound:
             return False
         except KubeError:
@@ -200,13 +195,17 @@ class Process:
 
     async def _read(self, watched: Watched) -> None:
         for namespace in self._namespaces(watched):
-            for obj in await self.client.list_all(
-                _API_VERSION[watched.kind], watched.kind, namespace, label_selector=watched.selector
-            ):
-                self._cache.put(watched.kind, obj)
+            for obj in await self.client.list_all(watched.api_version, watched.kind, namespace, label_selector=watched.selector):
+                self._cache.put(watched.known_as, obj)
+
+    @property
+    def _own(self) -> tuple[Watched, ...]:
+        """What is watched in the operator's own namespace."""
+        gateway = self.settings.waking
+        return (*OWN_NAMESPACE, gateway_slices(gateway.service)) if gateway is not None else OWN_NAMESPACE
 
     def _namespaces(self, watched: Watched) -> tuple[str | None, ...]:
-        if watched in OWN_NAMESPACE:
+        if watched in self._own:
             return (self.settings.operator_namespace,)
         cluster_scoped = ("AcceleratorPool", "EnergyBudget", "Namespace", "Node")
         return (None,) if watched.kind in cluster_scoped or not self.settings.watch_namespaces else self.settings.watch_namespaces
@@ -221,26 +220,26 @@ class Process:
             self._relisted.clear()
             pause = RESYNC_SECONDS
             for watched in kinds:
-                held = self._cache.uids(watched.kind)
+                held = self._cache.uids(watched.known_as)
                 try:
                     listed = [
                         obj
                         for namespace in self._namespaces(watched)
                         for obj in await self.client.list_all(
-                            _API_VERSION[watched.kind], watched.kind, namespace, label_selector=watched.selector
+                            watched.api_version, watched.kind, namespace, label_selector=watched.selector
                         )
                     ]
                 except KubeError as error:
                     log.warning("%s could not be listed: %s", watched.plural, error)
                     continue
-                went = held - self._cache.uids(watched.kind)
-                for obj in self._cache.missing(watched.kind, listed):
+                went = held - self._cache.uids(watched.known_as)
+                for obj in self._cache.missing(watched.known_as, listed):
                     if obj["metadata"]["uid"] in held:  # else it came while the list was read
                         log.info("%s %s is gone, which no event told", watched.kind, obj["metadata"]["name"])
-                        self._cache.drop(watched.kind, obj)
+                        self._cache.drop(watched.known_as, obj)
                 for obj in listed:
                     if obj["metadata"]["uid"] not in went:  # else it went while the list was read
-                        self._cache.put(watched.kind, obj)
+                        self._cache.put(watched.known_as, obj)
 
     def _seen(self, kind: str, listed_anew: bool) -> None:
         self.metrics.events.labels(kind).inc()

@@ -26,13 +26,24 @@ _ENDING_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One kind to watch; `selector` filters on the server."""
+    """One kind to watch; `selector` filters on the server. `held_as`: what the cache calls it, where not by its kind."""
 
     group: str
     version: str
     plural: str
     kind: str
     selector: str = ""
+    held_as: str = ""
+
+    @property
+    def api_version(self) -> str:
+        """As objects of the kind carry it."""
+        return f"{self.group}/{self.version}".lstrip("/")
+
+    @property
+    def known_as(self) -> str:
+        """The name under which the cache holds it."""
+        return self.held_as or self.kind
 
 
 ERGON_SELECTOR = "app.kubernetes.io/managed-by=ergon"
@@ -40,6 +51,7 @@ EVERYWHERE = (
     Watched("ergon.dev", "v1alpha1", "specializedmodels", "SpecializedModel"),
     Watched("ergon.dev", "v1alpha1", "acceleratorpools", "AcceleratorPool"),
     Watched("ergon.dev", "v1alpha1", "energybudgets", "EnergyBudget"),
+    Watched("ergon.dev", "v1alpha1", "taskroutes", "TaskRoute"),
     Watched("", "v1", "namespaces", "Namespace"),
     Watched("", "v1", "nodes", "Node"),
     Watched("", "v1", "services", "Service", ERGON_SELECTOR),
@@ -50,6 +62,18 @@ OWN_NAMESPACE = (
     Watched("", "v1", "pods", "Pod", ERGON_SELECTOR),
     Watched("apps", "v1", "statefulsets", "StatefulSet", ERGON_SELECTOR),
 )
+
+
+def gateway_slices(service: str) -> Watched:
+    """The EndpointSlices of the gateway's Service in the operator's namespace: they say which of its pods are ready."""
+    return Watched(
+        "discovery.k8s.io",
+        "v1",
+        "endpointslices",
+        "EndpointSlice",
+        f"kubernetes.io/service-name={service}",
+        held_as="GatewaySlice",
+    )
 
 
 class EndlessBackoffs:
@@ -91,13 +115,13 @@ def _register(handlers: kopf.OperatorRegistry, cache: Cache, watched: Watched, s
 
     async def take(type: str | None, body: kopf.Body, **_: Any) -> None:
         nonlocal begun
-        seen(watched.kind, begun and type is None)
+        seen(watched.known_as, begun and type is None)
         begun = type is not None
         obj = dict(body)
         if type == "DELETED":
-            cache.drop(watched.kind, obj)
+            cache.drop(watched.known_as, obj)
         else:
-            cache.put(watched.kind, obj)
+            cache.put(watched.known_as, obj)
 
     take.__name__ = f"take_{watched.plural}"
     kopf.on.event(watched.group, watched.version, watched.plural, registry=handlers)(take)

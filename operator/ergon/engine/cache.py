@@ -8,6 +8,8 @@ from typing import Any
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool
 from ergon.api.pool import AcceleratorPoolSpec
+from ergon.engine.cached_pods import POOL_LABEL, NodeRecord, PodRecord, node_record, pod_record
+from ergon.engine.cached_routes import GatewayPod, RouteRecord, gateway_pods, route_record
 from ergon.fleet.build import build_model, build_pool
 from ergon.fleet.types import Model, ModelKey, Pool, ServerKey
 from ergon.reconcile.observed import Refusal
@@ -16,7 +18,6 @@ Object = dict[str, Any]
 
 MODEL_LABEL = "ergon.dev/model"
 NAMESPACE_LABEL = "ergon.dev/namespace"
-POOL_LABEL = "ergon.dev/pool"
 CHILD_KINDS = ("Service", "EndpointSlice", "HTTPRoute")
 
 
@@ -31,6 +32,13 @@ class ModelRecord:
     model: Model | None
     refusal: Refusal | None
     status: Object
+    task: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether it says that it needs no replica while nobody asks."""
+        return self.model is not None and self.model.min_replicas == 0 and self.model.fixed_replicas is None
 
 
 @dataclass(slots=True)
@@ -60,33 +68,6 @@ class BudgetRecord:
     status: Object
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRecord:
-    """What matters of a node."""
-
-    name: str
-    zone: str
-    unschedulable: bool
-    ready: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PodRecord:
-    """A server's pod."""
-
-    key: ServerKey
-    name: str
-    uid: str
-    ip: str
-    node: str
-    ready: bool
-    deleting: bool
-    phase: str
-    template_hash: str
-    unscheduled_since: str
-    problem: str
-
-
 @dataclass
 class Cache:
     """All objects the operator cares for, by identity, and what has changed since the loop last looked."""
@@ -94,6 +75,8 @@ class Cache:
     models: dict[ModelKey, ModelRecord] = field(default_factory=dict)
     pools: dict[str, PoolRecord] = field(default_factory=dict)
     budgets: dict[str, BudgetRecord] = field(default_factory=dict)
+    routes: dict[ModelKey, RouteRecord] = field(default_factory=dict)
+    gateways: tuple[GatewayPod, ...] = ()
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     terminating: set[str] = field(default_factory=set)
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
@@ -103,10 +86,12 @@ class Cache:
     dirty_models: set[ModelKey] = field(default_factory=set)
     dirty_pools: set[str] = field(default_factory=set)
     dirty_budgets: set[str] = field(default_factory=set)
+    dirty_routes: set[ModelKey] = field(default_factory=set)
     plan_version: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _versions: dict[str, int] = field(default_factory=dict)
     _held: dict[str, dict[tuple[str, str], Object]] = field(default_factory=dict)
+    _gateway_slices: dict[str, Object] = field(default_factory=dict)
 
     # What the edge calls
 
@@ -125,6 +110,11 @@ class Cache:
                 self._put_pool(obj)
             case "EnergyBudget":
                 self._put_budget(obj)
+            case "TaskRoute":
+                self._put_route(obj)
+            case "GatewaySlice":
+                self._gateway_slices[obj["metadata"]["name"]] = obj
+                self._count_gateways()
             case "Namespace":
                 self._put_namespace(obj)
             case "Node":
@@ -152,13 +142,19 @@ class Cache:
             case "SpecializedModel":
                 key = ModelKey(obj["metadata"]["namespace"], name)
                 if self.models.pop(key, None) is not None:
-                    self.wake(models=[key], plan=True)
+                    self.wake(models=[key], routes=self.routes_of(key.namespace), plan=True)
             case "AcceleratorPool":
                 if self.pools.pop(name, None) is not None:
                     self.wake(pools=[name], plan=True)
             case "EnergyBudget":
                 self.budgets.pop(name, None)
                 self.wake(budgets=[name], plan=True)
+            case "TaskRoute":
+                self.routes.pop(ModelKey(obj["metadata"]["namespace"], name), None)
+                self.wake(routes=self.routes_of(obj["metadata"]["namespace"]))
+            case "GatewaySlice":
+                self._gateway_slices.pop(name, None)
+                self._count_gateways()
             case "Namespace":
                 self.namespaces.pop(name, None)
                 self.terminating.discard(name)
@@ -182,12 +178,14 @@ class Cache:
         models: Iterable[ModelKey] = (),
         pools: Iterable[str] = (),
         budgets: Iterable[str] = (),
+        routes: Iterable[ModelKey] = (),
         plan: bool = False,
     ) -> None:
         """Have the loop look at these again; `plan`: what a plan is made from has changed."""
         self.dirty_models.update(models)
         self.dirty_pools.update(pools)
         self.dirty_budgets.update(budgets)
+        self.dirty_routes.update(routes)
         if plan:
             self.plan_version += 1
         self.changed.set()
@@ -216,14 +214,41 @@ class Cache:
         if same_spec and old is not None:
             old.resource_version = metadata.get("resourceVersion", "")
             old.status = obj.get("status") or {}
-            self.wake(models=[key])
+            labels = dict(metadata.get("labels") or {})
+            self.wake(models=[key], routes=self.routes_of(key.namespace) if labels != old.labels else ())
+            old.labels = labels
             return None
-        model, refusal = _parsed_model(key, metadata["uid"], generation, obj)
+        model, refusal, task = _parsed_model(key, metadata["uid"], generation, obj)
         self.models[key] = ModelRecord(
-            key, metadata["uid"], generation, metadata.get("resourceVersion", ""), model, refusal, obj.get("status") or {}
+            key,
+            metadata["uid"],
+            generation,
+            metadata.get("resourceVersion", ""),
+            model,
+            refusal,
+            obj.get("status") or {},
+            task,
+            dict(metadata.get("labels") or {}),
         )
-        self.wake(models=[key], plan=True)
+        self.wake(models=[key], routes=self.routes_of(key.namespace), plan=True)
         return None
+
+    def _put_route(self, obj: Object) -> None:
+        record = route_record(obj)
+        old = self.routes.get(record.key)
+        self.routes[record.key] = record
+        changed = old is None or old.generation != record.generation
+        self.wake(routes=self.routes_of(record.key.namespace) if changed else [record.key])
+
+    def routes_of(self, namespace: str) -> list[ModelKey]:
+        """A namespace's routes: each may lean on its models and on its other routes."""
+        return [key for key in self.routes if key.namespace == namespace]
+
+    def _count_gateways(self) -> None:
+        pods = gateway_pods(self._gateway_slices.values())
+        if pods != self.gateways:
+            self.gateways = pods
+            self.wake(models=(key for key, record in self.models.items() if record.may_sleep), routes=self.routes)
 
     def _put_pool(self, obj: Object) -> None:
         metadata = obj["metadata"]
@@ -271,20 +296,13 @@ class Cache:
             self.wake(plan=True)
 
     def _put_node(self, obj: Object) -> None:
-        metadata = obj["metadata"]
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in (obj.get("status") or {}).get("conditions") or ())
-        record = NodeRecord(
-            metadata["name"],
-            (metadata.get("labels") or {}).get("topology.kubernetes.io/zone", ""),
-            bool((obj.get("spec") or {}).get("unschedulable")),
-            ready,
-        )
+        record = node_record(obj)
         if self.nodes.get(record.name) != record:
             self.nodes[record.name] = record
             self.wake(pools=self.pools, plan=True)
 
     def _put_pod(self, obj: Object) -> None:
-        record = _pod_record(obj)
+        record = pod_record(obj)
         if record is None:
             return
         old = self.pods.get(record.key)
@@ -300,11 +318,12 @@ class Cache:
                 self.wake(pools=[key.pool], plan=True)
 
 
-def _parsed_model(key: ModelKey, uid: str, generation: int, obj: Object) -> tuple[Model | None, Refusal | None]:
+def _parsed_model(key: ModelKey, uid: str, generation: int, obj: Object) -> tuple[Model | None, Refusal | None, str]:
+    """The model, what is against it, and its task."""
     parsed = parse_model(obj)
     if isinstance(parsed, InvalidObject):
-        return None, Refusal("InvalidSpec", parsed.message)
-    return build_model(key, uid, generation, parsed), None
+        return None, Refusal("InvalidSpec", parsed.message), ""
+    return build_model(key, uid, generation, parsed), None, parsed.task
 
 
 def _name_of(obj: Object) -> tuple[str, str]:
@@ -331,35 +350,3 @@ def _slim(obj: Object) -> Object:
     """Without the field ownership record, which is most of an object's size and nothing the loop reads."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     return {**obj, "metadata": metadata}
-
-
-def _pod_record(obj: Object) -> PodRecord | None:
-    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
-    pool = _label(obj, POOL_LABEL)
-    ordinal = metadata["name"].rpartition("-")[2]
-    if not pool or not ordinal.isdecimal():
-        return None
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled", {})
-    unscheduled = scheduled if scheduled.get("status") == "False" else {}
-    return PodRecord(
-        key=ServerKey(pool, int(ordinal)),
-        name=metadata["name"],
-        uid=metadata["uid"],
-        ip=status.get("podIP") or "",
-        node=spec.get("nodeName") or "",
-        ready=conditions.get("Ready", {}).get("status") == "True",
-        deleting=bool(metadata.get("deletionTimestamp")),
-        phase=status.get("phase") or "Pending",
-        template_hash=(metadata.get("annotations") or {}).get("ergon.dev/template-hash", ""),
-        unscheduled_since=str(unscheduled.get("lastTransitionTime", "")),
-        problem=str(unscheduled.get("message") or _container_problem(status)),
-    )
-
-
-def _container_problem(status: Object) -> str:
-    for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            return f"container {container['name']}: {waiting['reason']} {waiting.get('message', '')}".strip()
-    return ""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ergon.demand import BatchCounters, Book, Counters, Demand, Limits, Seen, ServerView, Tenant, Window
@@ -71,6 +71,10 @@ class DemandKeeper:
         self._look_at = self._plan_at = now()
         self._known_at = now() + stabilise_seconds
         self._was_settled = False
+        self.can_wake: Callable[[], bool] = lambda: False
+        self.at_least: Callable[[], Mapping[ModelKey, tuple[float, str]]] = dict
+        self._could_wake = False
+        self._resting: set[ModelKey] = set()
 
     @property
     def next_look_at(self) -> float:
@@ -163,6 +167,34 @@ class DemandKeeper:
             self.book.forget(key)
         for known in (self._demand, self._planned_for, self._latency, self._cold_start_seconds):
             known.pop(key, None)
+        self._resting.discard(key)
+
+    # Sleep
+
+    def asleep(self, key: ModelKey) -> bool:
+        """Whether a model has no replica until somebody asks for it."""
+        demand, record = self._demand.get(key), self._cache.models.get(key)
+        return demand is not None and demand.asleep and record is not None and record.may_sleep
+
+    def wake(self, key: ModelKey) -> bool:
+        """Somebody asks for a model without a replica; whether it slept, and is to be planned for at once."""
+        now, model = self._clock(), self._model(key)
+        if model is None or not self.asleep(key):
+            self.book.asked(key, now)
+            return False
+        self.book.wake(key, now)
+        self._demand.update(self.book.urgent(now, {key: Limits.of(model, can_wake=True)}))
+        log.info("%s: %s", key, self._demand[key].reason)
+        self.version += 1
+        self._cache.wake(models=[key])
+        return True
+
+    def _rest(self, key: ModelKey, status: Mapping[str, Any]) -> None:
+        """Once, before anything is decided of it: a model that slept when this process began goes on sleeping."""
+        if key not in self._resting:
+            self._resting.add(key)
+            if any(c.get("type") == "Ready" and c.get("reason") == "Asleep" for c in status.get("conditions") or ()):
+                self.book.rest(key, self._clock())
 
     # Out
 
@@ -176,24 +208,34 @@ class DemandKeeper:
             self._was_settled = True
             self.version += 1  # what stood at the start need not stand any longer
         self._tell_seen()
+        if self.can_wake() != self._could_wake:
+            self._could_wake, self._plan_at = not self._could_wake, now  # who may sleep is another question now
         if now >= self._plan_at:
             self._plan_at = now + self._plan_seconds
             return self._plan_anew()
         return self._add_urgent()
 
     def _plan_anew(self) -> list[ModelKey]:
-        limits = self._limits()
+        limits, before = self._limits(), self._demand
         horizons = {key: max(self._plan_seconds, seconds) for key, seconds in self._cold_start_seconds.items()}
         self._demand = self.book.demand(self._clock(), limits, horizons)
         for finding in self.book.findings:
             log.warning("%s", finding.message)
+        for key, (work, why) in self.at_least().items():
+            demand = self._demand.get(key)
+            if demand is not None and not demand.asleep and work > demand.work_per_second:
+                self._demand[key] = replace(demand, work_per_second=work, reason=why)
         for key, demand in self._demand.items():
-            self._say(key, demand)
+            if not (demand.asleep and key in before and before[key].asleep):
+                self._say(key, demand)
+        turned = [key for key, demand in self._demand.items() if demand.asleep != (key in before and before[key].asleep)]
+        self.version += bool(turned)
         self._note_change()
-        return [key for key in self._demand if self._status_changed(key)]
+        return [*turned, *(key for key in self._demand if self._status_changed(key))]
 
     def _add_urgent(self) -> list[ModelKey]:
-        urgent = self.book.urgent(self._clock(), self._limits())
+        awake = {key: limits for key, limits in self._limits().items() if not self.asleep(key)}
+        urgent = self.book.urgent(self._clock(), awake)
         for key, demand in urgent.items():
             self._demand[key] = demand
             self._say(key, demand)
@@ -201,9 +243,15 @@ class DemandKeeper:
         return list(urgent)
 
     def _limits(self) -> dict[ModelKey, Limits]:
-        """Of the models that were ever served; what never was is asked for nothing."""
+        """Of the models that were ever served, and of those that may sleep; what else never was is asked for nothing."""
         models = ((key, self._model(key)) for key in self.book.forecaster)
-        return {key: Limits.of(model, can_wake=False) for key, model in models if model is not None}
+        can_wake = self.can_wake()
+        limits = {key: Limits.of(model, can_wake=can_wake) for key, model in models if model is not None}
+        for key, record in self._cache.models.items():
+            if can_wake and record.may_sleep and record.model is not None:
+                self._rest(key, record.status)
+                limits[key] = Limits.of(record.model, can_wake=True)
+        return limits
 
     def _tell_seen(self) -> None:
         for key in self._limits():
@@ -229,6 +277,10 @@ class DemandKeeper:
     def work_per_second(self) -> dict[ModelKey, float]:
         """What plans are made for."""
         return dict(self._planned_for)
+
+    def observed_work(self, key: ModelKey) -> float | None:
+        """Work per second that a model did in the last minute; None where there is no such model."""
+        return self.book.forecaster.observed(key, self._clock(), SHOWN_SECONDS) if self._model(key) is not None else None
 
     def corrected(self, model: Model) -> Model:
         """The model with operating points as they were learned."""

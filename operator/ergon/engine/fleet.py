@@ -249,7 +249,7 @@ class Planner:
         )
         current = self._current()
         models = tuple(
-            self._demand.corrected(self._as_found(_awake(record.model), current))
+            self._demand.corrected(self._as_found(self._woken(record.model), current))
             for record in self._cache.models.values()
             if record.model is not None
         )
@@ -264,6 +264,11 @@ class Planner:
             avoided=failing[1],
         )
 
+    def _woken(self, model: Model) -> Model:
+        """The model as it is planned: with a replica at least, unless it sleeps."""
+        may_sleep = model.min_replicas == 0 and model.fixed_replicas is None
+        return replace(model, min_replicas=1) if may_sleep and not self._demand.asleep(model.key) else model
+
     def _as_found(self, model: Model, current: list[Replica]) -> Model:
         """A model with no fewer replicas than stood when this process began, until it knows what is asked of it.
 
@@ -276,6 +281,8 @@ class Planner:
         generation, replicas = self._found.get(model.key, (-1, 0))
         if self._demand.settled or model.generation != generation or model.fixed_replicas is not None:
             return model
+        if self._demand.asleep(model.key):
+            return model
         held = replicas if model.max_replicas is None else min(replicas, model.max_replicas)
         return replace(model, min_replicas=max(model.min_replicas, held))
 
@@ -283,8 +290,9 @@ class Planner:
         """Where replicas are: by the last plan, and for models it does not know by their servers and their status."""
         current: list[Replica] = []
         for key, record in self._cache.models.items():
-            if self._plan is not None and key in self._plan.placements:
-                current += self._plan.placements[key]
+            placed = self._plan.placements.get(key) if self._plan is not None else None
+            if placed or (placed is not None and (not record.may_sleep or self._demand.asleep(key))):
+                current += placed
             elif record.model is not None:
                 current += self._servers.standing(record.model)
                 known = {replica.server for replica in current if replica.model == key}
@@ -366,8 +374,3 @@ def _part(plan: Plan, key: ModelKey) -> tuple[object, ...]:
     """What a model's status tells of a plan; figures in messages are none of it."""
     verdicts = [(a.pool, a.variant, a.verdict, a.reason) for a in plan.alternatives.get(key, ())]
     return plan.placements.get(key), plan.missing_replicas.get(key), verdicts
-
-
-def _awake(model: Model) -> Model:
-    """The model as it is planned while nothing can wake a sleeping one: with a replica at least (condition reason NoGateway)."""
-    return replace(model, min_replicas=1) if model.min_replicas == 0 and model.fixed_replicas is None else model

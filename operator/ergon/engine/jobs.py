@@ -61,7 +61,8 @@ class LoadHung(Exception):
 class Effects:
     """What jobs need from outside: credentials, permission to act, and whom to tell.
 
-    `tell(key, kind, reason, message)` writes an event on the model.
+    `tell(key, kind, reason, message)` writes an event on the model. `waited`: seconds for which it was planned and no
+    replica answered. `started`: told how long a model took until it was loaded, that wait included.
     """
 
     resolve: Callable[[ModelKey, SourceReference], Awaitable[Source]]
@@ -70,6 +71,8 @@ class Effects:
     observe: Callable[[str, float], None]
     instance_kind: Callable[[str], InstanceKind]
     tell: Callable[[ModelKey, str, str, str], None]
+    waited: Callable[[ModelKey], float] = lambda key: 0.0
+    started: Callable[[ModelKey, float], None] = lambda key, seconds: None
 
 
 def start(agent: ServerAgent, key: ModelKey, job: Job, work: Work, effects: Effects) -> None:
@@ -107,7 +110,7 @@ def incoming_id(key: ModelKey, variant: Variant) -> str:
 async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
     """Fetch (unless the files are there), configure and load a variant; a failure is written into the facts."""
     loop, facts = asyncio.get_running_loop(), agent.fact(key)
-    began, held_bytes = loop.time(), facts.memory_bytes
+    began, held_bytes, waited = loop.time(), facts.memory_bytes, effects.waited(key)
     try:
         async with agent.fetch_slots:
             fetching = loop.time()
@@ -130,7 +133,9 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
     agent.failing.discard((key, variant.load_revision))
     facts.failure, facts.healthy, facts.sent, facts.hung = None, True, False, False
     facts.index, facts.loaded_revision, facts.memory_bytes = IndexState.READY, variant.load_revision, variant.memory_bytes
-    facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began)
+    facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began, waited)
+    effects.started(key, waited + loop.time() - began)
+    effects.observe("server", waited)
     effects.observe("fetch", fetched - fetching)
     effects.observe("load", loop.time() - loading)
     log.info(

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, ModelRecord, PoolRecord
+from ergon.engine.cached_routes import RouteRecord
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
 from ergon.engine.models import ModelWriter, Wish
 from ergon.engine.pools import PoolWriter
+from ergon.engine.routes import RouteWriter
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.types import ModelKey, ServerKey
@@ -24,6 +26,7 @@ from ergon.reconcile.budgets import budget_status
 from ergon.reconcile.decide import DrainPolicy, decide
 from ergon.reconcile.observed import ModelView, ServerView
 from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status, refused_pool
+from ergon.reconcile.routes import RouteView
 from ergon.reconcile.status import model_status
 from ergon.telemetry.figures import BudgetFigures
 
@@ -54,6 +57,7 @@ class Engine:
         models: ModelWriter,
         pools: PoolWriter,
         budgets: BudgetWriter,
+        routes: RouteWriter,
         observe: Callable[[str, float], None],
     ) -> None:
         self._cache = cache
@@ -66,6 +70,9 @@ class Engine:
         self._models = models
         self._pools = pools
         self._budgets = budgets
+        self._routes = routes
+        self.route_view: Callable[[RouteRecord], RouteView] = lambda record: RouteView(record.key, record.spec, record.refusal)
+        self._answers: dict[ModelKey, tuple[bool, bool]] = {}
         self._observe = observe
         self._timers: list[tuple[float, ModelKey]] = []
         self._timer_of: dict[ModelKey, float] = {}
@@ -75,13 +82,14 @@ class Engine:
         self._views_by_uid: dict[str, ServerView] = {}
         self._drain = DrainPolicy(settings.quiet_seconds)
         self._unscheduled_at: dict[tuple[str, str], float] = {}
+        self._cold_since: dict[ModelKey, float] = {}
 
     async def run(self) -> None:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
         loop = asyncio.get_running_loop()
         self._started_at = loop.time()
         known = {*self._cache.models, *self._cache.children}
-        self._cache.wake(models=known, pools=self._cache.pools, budgets=self._cache.budgets, plan=True)
+        self._cache.wake(models=known, pools=self._cache.pools, budgets=self._cache.budgets, routes=self._cache.routes, plan=True)
         while True:
             await self._wait(loop)
             began = loop.time()
@@ -100,7 +108,17 @@ class Engine:
             self._decide_pools()
             await self._decide_models()
             self._decide_budgets()
+            self._decide_routes()
             self._observe("pass", loop.time() - began)
+
+    def waited(self, key: ModelKey) -> float:
+        """Seconds for which a model was planned and no replica of it answered."""
+        now = asyncio.get_running_loop().time()
+        return now - self._cold_since.get(key, now)
+
+    def answering(self, key: ModelKey) -> int:
+        """Servers that its Service should point at now."""
+        return self._models.answering(key)
 
     def look_again(self, key: ModelKey, at_seconds: float) -> None:
         """Have the loop decide for a model at that time (monotonic seconds) at the latest."""
@@ -162,6 +180,10 @@ class Engine:
             self._servers.note_memory(record.model)
         view = self._view(key, record)
         decision = decide(view, now, self._drain)
+        if view.planned and not decision.endpoints:
+            self._cold_since.setdefault(key, now)
+        else:
+            self._cold_since.pop(key, None)
         for action in decision.actions:
             self._executor.carry_out(key, action)
         if decision.look_again_at_seconds is not None:
@@ -170,13 +192,17 @@ class Engine:
             self._models.forget(key)
             self._servers.forget(key)
             self._demand.forget(key)
+            self._cold_since.pop(key, None)
+            self._answers.pop(key, None)
             return
+        self._note_answers(key, (bool(decision.endpoints), view.asleep))
+        gateways = self._cache.gateways if decision.through_gateway else None
         if self._too_early(view, now):
-            self._models.wish(key, Wish(decision.endpoints, placed=bool(view.planned)))
+            self._models.wish(key, Wish(decision.endpoints, placed=bool(view.planned), gateways=gateways))
             self.look_again(key, self._started_at + SETTLING_SECONDS)
             return
         facts, body = model_status(view, decision)
-        self._models.wish(key, Wish(decision.endpoints, facts, body, placed=bool(view.planned)))
+        self._models.wish(key, Wish(decision.endpoints, facts, body, placed=bool(view.planned), gateways=gateways))
 
     def _too_early(self, view: ModelView, now: float) -> bool:
         """Whether, just after a start, a server of the model is yet to be read: until then its status is left as it stands."""
@@ -206,6 +232,9 @@ class Engine:
             planned_once=self._planner.knows(key),
             demand=self._demand.view(key),
             energy=self._energy.model(key),
+            can_wake=self._demand.can_wake(),
+            gateway_ready=bool(self._cache.gateways),
+            asleep=record is not None and self._demand.asleep(key),
         )
 
     def _drain_policy(self) -> DrainPolicy:
@@ -289,6 +318,26 @@ class Engine:
         """Whether a node is gone or silent. A namespaced installation reads no nodes, and takes none for lost."""
         node = self._cache.nodes.get(name)
         return bool(name and self._cache.nodes) and (node is None or not node.ready)
+
+    # Routes
+
+    def _note_answers(self, key: ModelKey, answers: tuple[bool, bool]) -> None:
+        """Have routes looked at where a model begins or ceases to answer, or falls asleep."""
+        if self._answers.get(key) != answers:
+            self._answers[key] = answers
+            self._cache.wake(routes=self._cache.routes_of(key.namespace))
+
+    def _decide_routes(self) -> None:
+        dirty, self._cache.dirty_routes = self._cache.dirty_routes, set()
+        for key in sorted(dirty):
+            record = self._cache.routes.get(key)
+            try:
+                if record is None:
+                    self._routes.forget(key)
+                else:
+                    self._routes.wish(self.route_view(record))
+            except Exception:
+                log.exception("deciding for route %s failed; the others go on", key)
 
     # Budgets
 

@@ -8,6 +8,7 @@ from typing import Any
 from ergon.api.conditions import merge
 from ergon.api.types import API_VERSION
 from ergon.engine.cache import Cache, ModelRecord
+from ergon.engine.cached_routes import GatewayPod
 from ergon.engine.compare import covers
 from ergon.engine.queue import KeyedQueue
 from ergon.engine.settings import Settings
@@ -34,12 +35,16 @@ _PASSING = {"Planning", "Queued", "Downloading", "Loading", "WaitingForServer", 
 
 @dataclass(slots=True)
 class Wish:
-    """What should stand in the API server for a model. Without facts the status is left as it is."""
+    """What should stand in the API server for a model. Without facts the status is left as it is.
+
+    `gateways`: the pods that its traffic goes to while no server answers; None: it has none of them.
+    """
 
     endpoints: tuple[ServerView, ...] = ()
     facts: list[Fact] = field(default_factory=list)
     body: Object = field(default_factory=dict)
     placed: bool = False
+    gateways: tuple[GatewayPod, ...] | None = None
 
 
 class ModelWriter:
@@ -86,6 +91,11 @@ class ModelWriter:
         if self._cache.children.get(key):
             self.queue.add(key)
 
+    def answering(self, key: ModelKey) -> int:
+        """Servers that a model's Service should point at, by what was last wished."""
+        wish = self._wishes.get(key)
+        return len(wish.endpoints) if wish is not None else 0
+
     def kept_pod_uids(self, key: ModelKey) -> frozenset[str]:
         """Pods that the model's EndpointSlices name now."""
         return frozenset(
@@ -109,14 +119,18 @@ class ModelWriter:
             builders.Endpoint(s.pod_name, s.pod_uid, s.ip, self._settings.operator_namespace, s.node, s.zone)
             for s in wish.endpoints
         ]
+        asleep = wish.gateways is not None and not endpoints
+        if asleep:
+            endpoints = [builders.Endpoint(g.name, g.uid, g.ip, g.namespace, g.node, g.zone) for g in wish.gateways or ()]
         held = self._cache.children.get(record.key, {})
-        if not (wish.placed or wish.endpoints or held):
+        if not (wish.placed or endpoints or held):
             return []  # what stands nowhere needs no name, and 10,000 such models would cost 20,000 writes
         children = [builders.model_service(namespace, name, owner)]
         gateway = self._settings.gateway
         # With a Gateway the slice stands before the route, empty at first: a route to a Service without any is refused.
-        if wish.endpoints or gateway is not None or any(kind == "EndpointSlice" for kind, _ in held):
-            children += builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=self._settings.hint_zones)
+        if endpoints or gateway is not None or any(kind == "EndpointSlice" for kind, _ in held):
+            hint_zones = self._settings.hint_zones and not asleep
+            children += builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=hint_zones, asleep=asleep)
         if gateway is not None:
             children.append(builders.http_route(namespace, name, gateway, owner))
         return children

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from ergon.engine.cache import PodRecord
+from ergon.engine.cached_pods import PodRecord
 from ergon.fleet.types import ModelKey, ServerKey, key_of_served_name
 from ergon.reconcile.observed import ColdStart, Drain, Failure, IndexState, Job, ReplicaView, ServerView
 from ergon.store.client import ModelStore

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ergon.engine.cache import Cache, PodRecord
+from ergon.engine.cache import Cache
+from ergon.engine.cached_pods import PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
 from ergon.kube.keys import KeyMaterial

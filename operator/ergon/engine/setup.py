@@ -11,20 +11,24 @@ import aiohttp
 from ergon.api.quantities import quantity_bytes
 from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
-from ergon.engine.cache import Cache, PodRecord
+from ergon.engine.cache import Cache
+from ergon.engine.cached_pods import PodRecord
 from ergon.engine.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
+from ergon.engine.gateways import GatewayWatch, announce
 from ergon.engine.jobs import CALL_SECONDS, Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
 from ergon.engine.models import ModelWriter, model_reference
 from ergon.engine.pools import PoolWriter
+from ergon.engine.routes import RouteKeeper, RouteWriter
 from ergon.engine.secrets import SourceResolver
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.engine.sources import SourceReader
+from ergon.engine.wake import TokenReviewer, WakeServer
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.kube.builders.server import GRPC_PORT, METRICS_PORT, STORE_PORT
 from ergon.kube.client import KubeClient
@@ -54,6 +58,7 @@ class Leader:
         self, client: KubeClient, cache: Cache, settings: Settings, metrics: Metrics, may_act: Callable[[float], bool]
     ) -> None:
         loop = asyncio.get_running_loop()
+        began = time.time() - loop.time()
         self._cache = cache
         self._metrics = metrics
         self._servers = Servers(cache, self._connect, lambda server: self._planner.on_server(server))
@@ -65,6 +70,8 @@ class Leader:
             plan_seconds=settings.plan_seconds,
             stabilise_seconds=settings.stabilise_seconds,
         )
+        self._client, self._settings = client, settings
+        self._demand.can_wake = GatewayWatch(cache, settings.waking, loop.time).can_wake
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
         self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
@@ -78,6 +85,7 @@ class Leader:
         self._models = ModelWriter(client, cache, settings, self._events, now_text, loop.time, self._look_again)
         self._pools = PoolWriter(client, cache, settings.servers, now_text)
         self._budgets = BudgetWriter(client, cache, self._events, now_text)
+        self._routes = RouteWriter(client, cache, self._events, now_text)
         effects = Effects(
             resolve=SourceResolver(client, settings).resolve,
             may_act=may_act,
@@ -85,6 +93,8 @@ class Leader:
             observe=metrics.observe_phase,
             instance_kind=self._instance_kind,
             tell=self._tell,
+            waited=lambda key: self._engine.waited(key),
+            started=self._demand.cold_started,
         )
         executor = Executor(self._servers, effects)
         self._engine = Engine(
@@ -98,8 +108,22 @@ class Leader:
             self._models,
             self._pools,
             self._budgets,
+            self._routes,
             metrics.observe_phase,
         )
+        waking = settings.waking
+        self._route_keeper = RouteKeeper(
+            cache,
+            planner,
+            self._demand,
+            self._energy,
+            f"{waking.service}.{settings.operator_namespace}.svc" if waking is not None else "",
+            self._demand.can_wake,
+            self._engine.answering,
+            lambda: began + loop.time(),
+        )
+        self._engine.route_view = self._route_keeper.view
+        self._demand.at_least = self._route_keeper.least_work
 
     async def run(self) -> None:
         """Lead until cancelled."""
@@ -110,11 +134,26 @@ class Leader:
             asyncio.create_task(self._keep(), name="checkpoint"),
             asyncio.create_task(SourceReader(self._cache, self._energy, self._sources).run(), name="power sources"),
         ]
+        wake = await self._listen(beside)
         try:
             await self._engine.run()
         finally:
             for task in beside:
                 task.cancel()
+            if wake is not None:
+                await wake.close()
+
+    async def _listen(self, beside: "list[asyncio.Task[None]]") -> WakeServer | None:
+        """Take wakes, and have gateways find this process."""
+        waking, namespace = self._settings.waking, self._settings.operator_namespace
+        if waking is None:
+            return None
+        reviewer = TokenReviewer(self._client, waking.username(namespace), asyncio.get_running_loop().time)
+        server = WakeServer(self._cache, self._demand, reviewer.refusal, self._engine.answering)
+        await server.start(waking.address, waking.port)
+        beside.append(asyncio.create_task(announce(self._client, waking, namespace, self._may_act), name="announcement"))
+        beside.append(asyncio.create_task(self._route_keeper.scrape(self._session), name="gateways"))
+        return server
 
     async def _keep(self) -> None:
         """Write the checkpoint now and then, while this process leads."""
@@ -133,6 +172,7 @@ class Leader:
         await self._models.queue.close()
         await self._pools.queue.close()
         await self._budgets.queue.close()
+        await self._routes.queue.close()
         await self._servers.close()
         await self._session.close()
         await self._sources.close()

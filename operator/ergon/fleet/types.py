@@ -118,10 +118,7 @@ class Model:
 
     @property
     def wanted_replicas(self) -> int:
-        """Replicas to place where nothing but the spec is known: the fixed count, else minReplicas.
-
-        Nothing can wake a sleeping model yet, so minReplicas 0 counts as 1 (condition reason NoGateway).
-        """
+        """Replicas of a model that is awake, by its spec alone: the fixed count, else minReplicas, at least 1."""
         return self.fixed_replicas if self.fixed_replicas is not None else max(1, self.min_replicas)
 
 

@@ -32,6 +32,9 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _UNTIMED = aiohttp.ClientTimeout(total=None)
+_WATCH_SECONDS = 300
+_SILENCE_SECONDS = 150.0
+"""The server sends a bookmark about every minute: a watch that is silent for longer has lost it."""
 
 
 def _ignore(verb: str, kind: str, code: int, seconds: float) -> None:
@@ -145,10 +148,11 @@ class KubeClient:
         resource = resource_of(api_version, kind)
         selectors = {"labelSelector": label_selector, "fieldSelector": field_selector}
         try:
-            return [item async for item in self._pages(resource, namespace, selectors, chunk)]
+            pages = [page async for page in self._pages(resource, namespace, selectors, chunk)]
         except Expired:
             # The continue token outlived the server's history: one unchunked read is consistent again.
-            return [item async for item in self._pages(resource, namespace, selectors, 0)]
+            pages = [page async for page in self._pages(resource, namespace, selectors, 0)]
+        return [item for page in pages for item in page.get("items") or ()]
 
     async def _pages(
         self, resource: Resource, namespace: str | None, selectors: dict[str, str], chunk: int
@@ -160,10 +164,41 @@ class KubeClient:
             for item in page.get("items") or ():
                 item.setdefault("apiVersion", resource.api_version)
                 item.setdefault("kind", resource.kind)
-                yield item
+            yield page
             token = (page.get("metadata") or {}).get("continue") or ""
             if not token:
                 return
+
+    async def follow(
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        listed: Callable[[list[Object]], None],
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """Gives all objects of a kind to `listed`, then every change: ADDED, MODIFIED or DELETED, and the object.
+
+        Ends when the server's history no longer reaches back (then follow anew), and raises KubeError when it is not reached.
+        """
+        resource, selectors = resource_of(api_version, kind), {"labelSelector": label_selector}
+        pages = [page async for page in self._pages(resource, namespace, selectors, 500)]
+        version = pages[0]["metadata"]["resourceVersion"]
+        listed([item for page in pages for item in page.get("items") or ()])
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
+        while version:
+            wanted = {**query, "resourceVersion": version, **{key: value for key, value in selectors.items() if value}}
+            async for event in self._connection.events(f"{resource.path(namespace)}?{urlencode(wanted)}", f"WATCH {kind}"):
+                what, obj = event.get("type"), event.get("object") or {}
+                if what == "ERROR":
+                    problem = error_of(f"WATCH {kind}", int(obj.get("code") or 500), obj)
+                    if isinstance(problem, Expired):
+                        return
+                    raise problem
+                version = (obj.get("metadata") or {}).get("resourceVersion") or version
+                if what in ("ADDED", "MODIFIED", "DELETED"):
+                    yield what, obj
 
     # Writing
 
@@ -332,3 +367,31 @@ class _Connection:
             method, configuration.host + url, headers=headers, body=body, _request_timeout=_UNTIMED
         )
         return response.status, response.headers, await response.read()  # not as a dict: proxies write retry-after small
+
+    async def events(self, url: str, call: str) -> AsyncIterator[Object]:
+        """The events of one watch until the server ends it. Raises KubeError."""
+        configuration = self._api.configuration
+        headers = {"Accept": "application/json", "User-Agent": "ergon"}
+        for setting in (await configuration.auth_settings()).values():
+            headers[setting["key"]] = setting["value"]
+        try:
+            async with asyncio.timeout(_SILENCE_SECONDS) as silence:
+                answer = await self._api.rest_client.request(
+                    "GET", configuration.host + url, headers=headers, _request_timeout=_UNTIMED
+                )
+                response = answer.response  # aiohttp's own: the library's wrapper reads whole bodies only
+                try:
+                    if response.status != 200:
+                        raise error_of(call, response.status, (await response.read()).decode(errors="replace"))
+                    rest = b""
+                    async for part in response.content.iter_any():
+                        silence.reschedule(asyncio.get_running_loop().time() + _SILENCE_SECONDS)
+                        *lines, rest = (rest + part).split(b"\n")
+                        for line in lines:
+                            yield json.loads(line)
+                finally:
+                    response.close()
+        except TimeoutError:
+            raise Unavailable(call, f"nothing came for {_SILENCE_SECONDS:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Unavailable(call, f"the API server cannot be reached: {error or type(error).__name__}") from None

@@ -59,6 +59,7 @@ _RESOURCES = [
         namespaced=False,
     ),
     *_of("authorization.k8s.io/v1", {"SelfSubjectAccessReview": "selfsubjectaccessreviews"}, namespaced=False),
+    *_of("authentication.k8s.io/v1", {"TokenReview": "tokenreviews"}, namespaced=False),
     *_of("apiextensions.k8s.io/v1", {"CustomResourceDefinition": "customresourcedefinitions"}, namespaced=False),
     *_of("ergon.dev/v1alpha1", {"AcceleratorPool": "acceleratorpools", "EnergyBudget": "energybudgets"}, namespaced=False),
     *_of("ergon.dev/v1alpha1", {"SpecializedModel": "specializedmodels", "TaskRoute": "taskroutes"}),

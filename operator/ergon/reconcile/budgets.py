@@ -1,10 +1,12 @@
 """The truth about an energy budget, as a status: what of it is held, and what the plan takes of it."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ergon.api.budget import EnergyBudgetSpec
+from ergon.energy.giving_way import Way
 from ergon.energy.verdict import BudgetReason, Verdict, figure, named
 from ergon.fleet.types import Fleet, ModelKey, WattLimit
 from ergon.planning.candidates import Reason
@@ -53,6 +55,18 @@ def shed_in(scope: WattLimit, fleet: Fleet, plan: Plan) -> tuple[ModelKey, ...]:
         if (scope.namespaces is None or scope.namespaces.matches(fleet.namespace_labels(key.namespace)))
         and any(alternative.reason == Reason.WATT_LIMIT for alternative in plan.alternatives.get(key, ()))
     )
+
+
+def gives_way(
+    spec: EnergyBudgetSpec, verdict: Verdict, namespace_labels: dict[str, str], pools_labels: Iterable[dict[str, str]]
+) -> bool:
+    """Whether a budget binds now and covers models of a namespace on one of these pools: then a route may do with less, too."""
+    if spec.enforcement != "Enforce" or verdict.watt_limit is None:
+        return False
+    if verdict.within_reason == BudgetReason.WITHIN_LIMIT and verdict.gives_way.way is Way.NOTHING:
+        return False
+    inside = spec.namespaces is None or spec.namespaces.matches(namespace_labels)
+    return inside and any(spec.pools is None or spec.pools.matches(labels) for labels in pools_labels)
 
 
 def budget_status(view: BudgetView) -> tuple[list[Fact], dict[str, Any]]:

@@ -83,18 +83,23 @@ Action = BringUp | StartDrain | StopDrain | Unload | Remove | Cancel | Repair
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do for a model now, whom to send its traffic to, and when to look again (monotonic seconds; None: on events)."""
+    """What to do for a model now, whom to send its traffic to, and when to look again (monotonic seconds; None: on events).
+
+    `through_gateway`: no server answers, and the gateway holds requests until one does.
+    """
 
     actions: tuple[Action, ...]
     endpoints: tuple[ServerView, ...]
     look_again_at_seconds: float | None
+    through_gateway: bool = False
 
 
 def decide(view: ModelView, now_seconds: float, drain: DrainPolicy) -> Decision:
     """Decide for one model.
 
-    Rules: a planned replica is brought up; what is not planned serves on until enough others are ready, then it drains, is
-    unloaded and removed; a server that is not fully read is not touched; an object that cannot be understood changes nothing.
+    Rules: a planned replica is brought up; what is not planned serves on until enough others are ready, or until the gateway
+    stands in for a model that goes to sleep, then it drains, is unloaded and removed; a server that is not fully read is not
+    touched; an object that cannot be understood changes nothing.
     """
     steps = [_step(view, replica, now_seconds, drain) for replica in view.replicas]
     steps += [_missing(view, replica) for replica in view.planned if all(replica.server != r.server.key for r in view.replicas)]
@@ -115,7 +120,9 @@ def decide(view: ModelView, now_seconds: float, drain: DrainPolicy) -> Decision:
         and server.pod_uid in view.kept_pod_uids - known
     ]
     times = [at for _, at in steps if at is not None]
-    return Decision(actions, tuple(sorted(endpoints, key=lambda server: server.key)), min(times, default=None))
+    through_gateway = not endpoints and view.may_sleep and view.refusal is None
+    ordered = tuple(sorted(endpoints, key=lambda server: server.key))
+    return Decision(actions, ordered, min(times, default=None), through_gateway)
 
 
 _Step = tuple[Action | None, float | None]
@@ -199,6 +206,8 @@ def _why_retire(view: ModelView, replica: ReplicaView) -> str | None:
         return "the model was deleted"
     if model.wanted_replicas == 0:
         return "the model is scaled to zero"
+    if view.asleep:
+        return "the model goes to sleep" if view.gateway_ready else None
     others = sum(
         1
         for other in view.replicas

@@ -121,11 +121,12 @@ class ReplicaView:
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """Seconds the last bring-up took, by phase."""
+    """Seconds the last bring-up took, by phase. `server_seconds`: from planned until there was a server to begin on."""
 
     fetch_seconds: float
     load_seconds: float
     total_seconds: float
+    server_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,9 @@ class Refusal:
 class ModelView:
     """All that is decided from for one model. `model` None: there is no object; `refusal`: the object cannot be served as it is.
 
-    `kept_pod_uids`: pods that the existing EndpointSlices name, believed while their server is not yet synced.
+    `kept_pod_uids`: pods that the existing EndpointSlices name, believed while their server is not yet synced. `can_wake`:
+    there is a gateway, so a model with minReplicas 0 may sleep; `gateway_ready`: one of its pods answers now; `asleep`: no
+    replica is wanted until somebody asks.
     """
 
     model: Model | None
@@ -157,3 +160,17 @@ class ModelView:
     planned_once: bool = True
     demand: DemandView | None = None
     energy: EnergyView | None = None
+    can_wake: bool = False
+    gateway_ready: bool = False
+    asleep: bool = False
+
+    @property
+    def wanted_replicas(self) -> int:
+        """Replicas that should answer now."""
+        return 0 if self.model is None or self.asleep else self.model.wanted_replicas
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether the gateway stands in for the model while no replica answers."""
+        model = self.model
+        return self.can_wake and model is not None and model.min_replicas == 0 and model.fixed_replicas is None

@@ -78,6 +78,7 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
             "fetchSeconds": round(view.cold_start.fetch_seconds, 2),
             "loadSeconds": round(view.cold_start.load_seconds, 2),
             "totalSeconds": round(view.cold_start.total_seconds, 2),
+            "serverSeconds": round(view.cold_start.server_seconds, 2),
         }
     return facts, body
 
@@ -175,13 +176,15 @@ def _why_not_workable(server: ServerView) -> str:
 def _accepted(view: ModelView) -> Fact:
     if view.refusal is not None:
         return Fact("Accepted", False, view.refusal.reason, view.refusal.message)
-    if view.model is not None and view.model.fixed_replicas is None and view.model.min_replicas == 0:
-        return Fact("Accepted", True, "NoGateway", "nothing can wake a sleeping model yet, so minReplicas 0 counts as 1")
+    if view.model is not None and view.model.fixed_replicas is None and view.model.min_replicas == 0 and not view.can_wake:
+        return Fact("Accepted", True, "NoGateway", "no gateway can wake a sleeping model, so minReplicas 0 counts as 1")
     return Fact("Accepted", True, "Accepted", view.route_message)
 
 
 def _placed(view: ModelView) -> Fact:
-    wanted = view.model.wanted_replicas if view.model is not None else 0
+    if view.asleep:
+        return Fact("Placed", True, "ScaledToZero", "asleep")
+    wanted = view.wanted_replicas
     if wanted == 0:
         return Fact("Placed", True, "ScaledToZero", "spec.replicas is 0")
     where = ", ".join(sorted({f"{r.server.pool} ({r.variant})" for r in view.planned}))
@@ -213,8 +216,8 @@ def _why_nowhere(view: ModelView) -> str:
 
 
 def _loaded(view: ModelView, decision: Decision, replicas: list[ReplicaStatus]) -> Fact:
-    if view.model is not None and view.model.wanted_replicas == 0:
-        return Fact("Loaded", True, "ScaledToZero", "no replica is wanted")
+    if view.model is not None and view.wanted_replicas == 0:
+        return Fact("Loaded", True, "ScaledToZero", "asleep" if view.asleep else "no replica is wanted")
     worst = next((r for r in replicas if r.state == "Failed"), None)
     if decision.endpoints:
         note = f"; {worst.pool}-{worst.server}: {worst.message}" if worst is not None else ""
@@ -239,7 +242,11 @@ def _ready(
     for fact, reason in ((accepted, "NotAccepted"), (placed, "NotPlaced"), (loaded, "NotLoaded")):
         if fact.status is not True:
             return Fact("Ready", fact.status and None, reason if fact.reason in (reason, "") else fact.reason, fact.message)
-    wanted = view.model.wanted_replicas if view.model is not None else 0
+    if view.asleep and not view.gateway_ready:
+        return Fact("Ready", False, "NoGateway", "asleep, and no pod of the gateway is ready that could wake it")
+    if view.asleep:
+        return Fact("Ready", True, "Asleep", "the gateway wakes it when it is asked for")
+    wanted = view.wanted_replicas
     if wanted == 0:
         return Fact("Ready", True, "ScaledToZero", "no replica is wanted")
     stuck = next((r for r in replicas if r.state == "Failed" and r.old_serves), None)
@@ -255,7 +262,7 @@ def _abnormal(view: ModelView, decision: Decision, replicas: list[ReplicaStatus]
     if accepted.status is False:
         return [Fact("Stalled", True, accepted.reason, accepted.message)]
     failed = [r for r in replicas if r.state == "Failed"]
-    wanted = view.model.wanted_replicas if view.model is not None else 0
+    wanted = view.wanted_replicas
     if failed and (not decision.endpoints or failed[0].old_serves):
         return [Fact("Stalled", True, failed[0].reason, failed[0].message)]
     if wanted and view.missing_replicas == wanted and view.planned_once:

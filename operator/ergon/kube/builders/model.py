@@ -1,7 +1,7 @@
 """What a model is reached by: a Service, its EndpointSlices, and routes on the Gateway."""
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ergon.kube.builders.common import Object, Owner, metadata, model_labels
@@ -10,6 +10,7 @@ from ergon.kube.builders.settings import GatewaySettings
 
 SLICE_SIZE = 100
 SLICE_MANAGER = "ergon.dev"
+ASLEEP_LABEL = "ergon.dev/asleep"
 ROUTE_HEADER = "ergon-model"
 GRPC_SERVICE = "inference.GRPCInferenceService"
 
@@ -49,12 +50,19 @@ def model_service(namespace: str, name: str, owner: Owner | None = None) -> Obje
 
 
 def endpoint_slices(
-    namespace: str, name: str, endpoints: Iterable[Endpoint], owner: Owner | None = None, *, hint_zones: bool = False
+    namespace: str,
+    name: str,
+    endpoints: Iterable[Endpoint],
+    owner: Owner | None = None,
+    *,
+    hint_zones: bool = False,
+    asleep: bool = False,
 ) -> list[Object]:
     """The model's slices: at most 100 endpoints each, in pod order, at least one (empty where nothing is ready).
 
     Slices of the model that are not among these are to be deleted. `hint_zones` keeps traffic within its zone where every
-    endpoint's zone is known; off, since a plan counts on replicas sharing a model's demand evenly.
+    endpoint's zone is known; off, since a plan counts on replicas sharing a model's demand evenly. `asleep`: the endpoints are
+    the gateway's pods, which wake the model; a label tells them from servers.
     """
     ordered = sorted(endpoints)
     by_family = {
@@ -62,22 +70,32 @@ def endpoint_slices(
         "IPv6": [endpoint for endpoint in ordered if ipaddress.ip_address(endpoint.ip).version == 6],
     }
     hinted = hint_zones and all(endpoint.zone for endpoint in ordered)
+    more = {ASLEEP_LABEL: "true"} if asleep else {}
     slices = []
     for family, members in by_family.items():
         # A dot cannot stand in a model's name, so no two models' slices can meet.
         prefix = name if family == "IPv4" else f"{name}.ipv6"
         chunks = [members[start : start + SLICE_SIZE] for start in range(0, len(members), SLICE_SIZE)]
         slices += [
-            _slice(namespace, name, f"{prefix}-{number}", family, chunk, owner, hinted) for number, chunk in enumerate(chunks)
+            _slice(namespace, name, f"{prefix}-{number}", family, chunk, owner, hinted, more)
+            for number, chunk in enumerate(chunks)
         ]
-    return slices or [_slice(namespace, name, f"{name}-0", "IPv4", [], owner, False)]
+    return slices or [_slice(namespace, name, f"{name}-0", "IPv4", [], owner, False, more)]
 
 
 def _slice(
-    namespace: str, model: str, name: str, family: str, members: Sequence[Endpoint], owner: Owner | None, hinted: bool
+    namespace: str,
+    model: str,
+    name: str,
+    family: str,
+    members: Sequence[Endpoint],
+    owner: Owner | None,
+    hinted: bool,
+    more: Mapping[str, str],
 ) -> Object:
     labels = {
         **model_labels(namespace, model),
+        **more,
         "kubernetes.io/service-name": model,
         "endpointslice.kubernetes.io/managed-by": SLICE_MANAGER,
     }

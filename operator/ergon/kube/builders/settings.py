@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+OPERATOR_LABELS = {"app.kubernetes.io/name": "ergon", "app.kubernetes.io/component": "operator"}
+"""Of the operator's pods; those of the gateway, which need nothing of a server but answers, differ in the second."""
+
 
 @dataclass(frozen=True)
 class Scraper:
@@ -17,7 +20,7 @@ class ServerSettings:
     """How the operator runs servers. Changing these (or upgrading the operator) rolls no pool; see template_hash."""
 
     namespace: str = "ergon-system"
-    operator_labels: Mapping[str, str] = field(default_factory=lambda: {"app.kubernetes.io/name": "ergon"})
+    operator_labels: Mapping[str, str] = field(default_factory=lambda: dict(OPERATOR_LABELS))
     store_image: str = "docker.io/rclone/rclone:1.75.2"
     connection_age_seconds: int = 60
     exit_timeout_seconds: int = 30

@@ -1,0 +1,136 @@
+"""`POST /wake` on the leader: the gateway says that somebody asks for a model that has no replica.
+
+A wake moves nothing by itself: it is a sign of demand, planned at once. Its answer says whether the model is on its way.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from ergon.engine.cache import Cache
+from ergon.engine.demand import DemandKeeper
+from ergon.fleet.types import ModelKey
+from ergon.kube.client import KubeClient
+from ergon.kube.errors import KubeError
+from ergon.reconcile.waking import Answer, wake_answer
+
+log = logging.getLogger("ergon.wake")
+
+AUDIENCE = "ergon-operator"
+TOKEN_SECONDS = 60.0
+"""For how long a token that was found good is not reviewed again: a pod that is gone wakes models for a minute more at most."""
+REVIEW_SECONDS = 3.0
+LARGEST_BODY_BYTES = 4096
+_TOKENS_KEPT = 256
+
+
+class TokenReviewer:
+    """Whether a bearer token is the gateway's: the API server says so (TokenReview), for our audience alone."""
+
+    def __init__(self, client: KubeClient, username: str, now: Callable[[], float]) -> None:
+        self._client = client.within(REVIEW_SECONDS)
+        self._username = username
+        self._now = now
+        self._good_until: dict[bytes, float] = {}
+
+    async def refusal(self, token: str) -> tuple[int, str] | None:
+        """None where it is; else the status and the sentence of the answer."""
+        mark = hashlib.sha256(token.encode()).digest()
+        if self._good_until.get(mark, 0.0) > self._now():
+            return None
+        review = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "metadata": {},
+            "spec": {"token": token, "audiences": [AUDIENCE]},
+        }
+        try:
+            status = (await self._client.create(review)).get("status") or {}
+        except KubeError as error:
+            return 503, f"the token cannot be checked: {error}"
+        if not status.get("authenticated") or AUDIENCE not in (status.get("audiences") or ()):
+            return 401, f"the token is not one for audience {AUDIENCE}"
+        name = (status.get("user") or {}).get("username", "")
+        if name != self._username:
+            return 403, f"{name} may not wake models; {self._username} may"
+        if len(self._good_until) >= _TOKENS_KEPT:
+            self._good_until.clear()
+        self._good_until[mark] = self._now() + TOKEN_SECONDS
+        return None
+
+
+class WakeServer:
+    """Listens while this process leads. `answers(key)`: servers that answer for a model now."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        demand: DemandKeeper,
+        refusal: Callable[[str], Awaitable[tuple[int, str] | None]],
+        answers: Callable[[ModelKey], int],
+    ) -> None:
+        self._cache = cache
+        self._demand = demand
+        self._refusal = refusal
+        self._answers = answers
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; the port, which for port 0 is the system's choice. Raises OSError where the address cannot be bound."""
+        app = web.Application(client_max_size=LARGEST_BODY_BYTES)
+        app.router.add_post("/wake", self._wake)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        return int(self._runner.addresses[0][1])
+
+    async def close(self) -> None:
+        """Stop listening: the gateway asks whoever leads next."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _wake(self, request: web.Request) -> web.Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return _json(401, {"reason": "Unauthorized", "message": "a bearer token is needed"})
+        refusal = await self._refusal(token.strip())
+        if refusal is not None:
+            return _json(refusal[0], {"reason": "Unauthorized", "message": refusal[1]})
+        key = _key_of(await _body(request))
+        if key is None:
+            message = 'the body must be {"namespace": "…", "model": "…", "requests": n}'
+            return _json(400, {"reason": "Invalid", "message": message})
+        answer = self.wake(key)
+        return _json(answer.code, answer.body)
+
+    def wake(self, key: ModelKey) -> Answer:
+        """Have a model planned for, and say what can be expected."""
+        record = self._cache.models.get(key)
+        answer = wake_answer(key, record.model if record is not None else None, _conditions(record), self._answers(key))
+        if answer.wakes:
+            self._demand.wake(key)
+        return answer
+
+
+def _conditions(record: Any) -> list[dict[str, Any]] | None:
+    return None if record is None else list(record.status.get("conditions") or ())
+
+
+async def _body(request: web.Request) -> Any:
+    try:
+        return json.loads(await request.read())
+    except (ValueError, web.HTTPException):
+        return None
+
+
+def _key_of(body: Any) -> ModelKey | None:
+    names = [body.get("namespace"), body.get("model")] if isinstance(body, dict) else [None]
+    return ModelKey(*names) if all(isinstance(name, str) and 0 < len(name) <= 63 for name in names) else None
+
+
+def _json(code: int, body: dict[str, Any]) -> web.Response:
+    return web.json_response(body, status=code)

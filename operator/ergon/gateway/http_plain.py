@@ -1,0 +1,147 @@
+"""A model's own address over HTTP, while its Service leads here: held until the model is awake, then passed on as it is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from ergon.gateway import kserve, passing
+from ergon.gateway.connection import Broken, Connection, TooLarge, request_head
+from ergon.gateway.directory import Directory
+from ergon.gateway.failures import Failure, Kind
+from ergon.gateway.http_models import HttpModels, HttpReply, HttpRequest
+from ergon.gateway.metrics import Metrics
+from ergon.gateway.settings import Settings
+from ergon.gateway.tasks import OUTCOMES
+from ergon.gateway.upstream import Unreachable, Upstream
+from ergon.gateway.waking import Waker
+from ergon.gateway.wire import body_pieces, decoded, read_body
+
+HELD_BYTES = 1 << 20
+"""Bodies and answers up to this size are held whole, so that another server can be asked; larger ones stream."""
+
+
+class PlainService:
+    """Models over HTTP."""
+
+    def __init__(
+        self, settings: Settings, directory: Directory, models: HttpModels, upstream: Upstream, waker: Waker, metrics: Metrics
+    ) -> None:
+        self._settings, self._directory, self._models = settings, directory, models
+        self._upstream, self._waker, self._metrics = upstream, waker, metrics
+
+    async def serve(self, request: web.BaseRequest, served: str, rest: list[str], query: str) -> web.StreamResponse:
+        """One request below /v2/models/<served>. Raises Failure."""
+        model = self._directory.model(served)
+        if model is None:
+            raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        seconds = passing.timeout_seconds(
+            request.headers.get(passing.TIMEOUT), self._settings.hold_seconds, self._settings.longest_seconds
+        )
+        outcome = "failed"
+        try:
+            async with asyncio.timeout(seconds):
+                target = "".join(f"/{part}" for part in rest) + (f"?{query}" if query else "")
+                response = await self._answer(request, served, target, began + seconds)
+            outcome = "answered" if response.status < 400 else "refused" if response.status < 500 else "failed"
+            return response
+        except TimeoutError:
+            outcome = "expired"
+            raise Failure(Kind.EXPIRED, f"{served}: no answer within {seconds:g} s") from None
+        except Failure as failure:
+            outcome = "refused" if failure.kind.refused else OUTCOMES.get(failure.kind, "failed")
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._metrics.of(model.namespace, "").ended(model.name, outcome, clock() - began)
+
+    async def _answer(self, request: web.BaseRequest, served: str, target: str, deadline: float) -> web.StreamResponse:
+        length = request.content_length if request.can_read_body or request.content_length else 0
+        headers = passing.to_server(request.raw_headers)
+        method = "GET" if request.method == "HEAD" else request.method
+        if length is not None and length <= HELD_BYTES and not _streams(target):
+            data = await read_body(request, HELD_BYTES, self._settings.body_seconds)
+            repeatable = method == "GET" or (target.endswith("/infer") and not kserve.is_sequence(kserve.Body(data)))
+            reply = await self._models.ask(served, HttpRequest(method, target, headers, data, repeatable), deadline)
+            return _response(reply)
+        if length is not None and length > self._settings.body_bytes:
+            raise Failure(Kind.TOO_LARGE, f"the body is larger than {self._settings.body_bytes} bytes")
+        return await self._stream(request, served, method, target, headers, length, deadline)
+
+    async def _stream(
+        self,
+        request: web.BaseRequest,
+        served: str,
+        method: str,
+        target: str,
+        headers: passing.Headers,
+        length: int | None,
+        deadline: float,
+    ) -> web.StreamResponse:
+        """A large body, or an answer that comes in pieces: through, once the model is awake. What broke is not sent again."""
+        if not self._directory.addresses(served) or self._waker.in_line(served):
+            async with self._waker.turn(served, deadline):
+                pass
+        framing = (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length)
+        head = request_head(method, f"/v2/models/{served}{target}", [(b"Host", served.encode()), *headers, framing])
+        tried: list[str] = []
+        while (address := self._upstream.choose(self._directory.addresses(served), tried)) is not None:
+            tried.append(address)
+            try:
+                async with self._upstream.connection(address, fresh=True) as connection:
+                    return await self._through(request, connection, head, length)
+            except Unreachable:
+                self._upstream.suspect(address)
+            except Broken as error:
+                self._upstream.suspect(address)
+                raise Failure(Kind.BROKEN, f"{served}: {error}") from None
+        raise Failure(Kind.UNAVAILABLE, f"{served}: none of its servers can be reached", 1)
+
+    async def _through(
+        self, request: web.BaseRequest, connection: Connection, head: bytes, length: int | None
+    ) -> web.StreamResponse:
+        pieces = body_pieces(request, self._settings.body_bytes, self._settings.body_seconds)
+        connection.begin(head)
+        sending = asyncio.ensure_future(connection.send(_chunked(pieces) if length is None else pieces))
+        answering = asyncio.ensure_future(connection.head())
+        try:
+            await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            await answering
+            response = web.StreamResponse(status=connection.status)
+            response.headers.extend(decoded(passing.to_client(connection.headers)))
+            await response.prepare(request)
+            try:
+                async for piece in connection.pieces():
+                    async with asyncio.timeout(self._settings.body_seconds):
+                        await response.write(piece)
+            except (Broken, TooLarge, TimeoutError):
+                # The head is out: all that can be said is that the answer breaks off.
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
+            await response.write_eof()
+            return response
+        finally:
+            sending.cancel()
+            answering.cancel()
+
+
+async def _chunked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        yield b"%x\r\n" % len(piece) + piece + b"\r\n"
+    yield b"0\r\n\r\n"
+
+
+def _streams(target: str) -> bool:
+    return target.partition("?")[0].endswith("/generate_stream")
+
+
+def _response(reply: HttpReply) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body.data, headers=CIMultiDict(decoded(passing.to_client(reply.headers))))

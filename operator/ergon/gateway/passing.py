@@ -1,0 +1,66 @@
+"""What of a request's and an answer's headers is passed on: all but what belongs to one connection, or to the gateway. Pure."""
+
+from collections.abc import Iterable
+
+from ergon.api.quantities import duration_seconds
+from ergon.gateway.cascade import Wish
+from ergon.gateway.failures import Failure, Kind
+
+Headers = list[tuple[bytes, bytes]]
+TIMEOUT, ESCALATION = "ergon-timeout", "ergon-escalation"
+_OF_A_CONNECTION = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+_OF_THE_GATEWAY = b"ergon-"
+
+
+def to_server(headers: Iterable[tuple[bytes, bytes]], *, plain: bool = False) -> Headers:
+    """A request's headers as a server gets them. `plain`: its answer is to be read here, so it must not be compressed."""
+    return [
+        (name, value)
+        for name, value in headers
+        if (low := name.lower()) not in _OF_A_CONNECTION
+        and not low.startswith(_OF_THE_GATEWAY)
+        and not (plain and low == b"accept-encoding")
+    ]
+
+
+def to_client(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """An answer's headers as the client gets them."""
+    return [(name, value) for name, value in headers if name.lower() not in _OF_A_CONNECTION]
+
+
+def timeout_seconds(text: str | None, default_seconds: float, longest_seconds: float) -> float:
+    """How long a request may take. Raises Failure where the header cannot be read."""
+    if text is None:
+        return default_seconds
+    try:
+        seconds = duration_seconds(text.strip())
+    except ValueError as error:
+        raise Failure(Kind.BAD_REQUEST, f"{TIMEOUT}: {error}") from None
+    if seconds <= 0:
+        raise Failure(Kind.BAD_REQUEST, f"{TIMEOUT}: must be above 0")
+    return min(seconds, longest_seconds)
+
+
+def wish(text: str | None) -> Wish:
+    """What the client wants of escalation. Raises Failure for a word that is none."""
+    if not text:
+        return Wish.BY_RULES
+    try:
+        return Wish(text.strip().lower())
+    except ValueError:
+        raise Failure(Kind.BAD_REQUEST, f"{ESCALATION}: write forbid or force") from None

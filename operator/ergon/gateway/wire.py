@@ -1,0 +1,97 @@
+"""Requests read and answers written over aiohttp, within limits of size and time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from ergon.gateway import kserve
+from ergon.gateway.failures import Failure, Kind
+
+Form = Callable[[Failure], bytes]
+_JSON = "application/json"
+
+
+def KSERVE(failure: Failure) -> bytes:  # noqa: N802
+    """An error as KServe v2 writes it."""
+    return kserve.error(str(failure))
+
+
+def OPENAI(failure: Failure) -> bytes:  # noqa: N802
+    """An error as OpenAI's API writes it."""
+    told = {"message": str(failure), "type": failure.kind.openai_type, "param": None, "code": failure.kind.grpc_code.lower()}
+    return json.dumps({"error": told}, ensure_ascii=False).encode()
+
+
+def error_response(failure: Failure, form: Form) -> web.Response:
+    """A failure as an answer."""
+    headers = {"Content-Type": _JSON}
+    if failure.retry_after_seconds is not None:
+        headers["Retry-After"] = str(max(1, round(failure.retry_after_seconds)))
+    response = web.Response(status=failure.kind.status, body=form(failure), headers=headers)
+    if failure.kind in (Kind.TOO_LARGE, Kind.TOO_SLOW):
+        response.force_close()  # what is left of the body is not read
+    return response
+
+
+def json_response(value: Any, headers: Iterable[tuple[str, str]] = ()) -> web.Response:
+    """A value as JSON."""
+    return web.Response(
+        body=json.dumps(value, ensure_ascii=False).encode(), headers=CIMultiDict([("Content-Type", _JSON), *headers])
+    )
+
+
+async def read_body(request: web.BaseRequest, limit_bytes: int, seconds: float) -> bytes:
+    """The whole body. Raises Failure: it is too large, comes too slowly, or breaks off."""
+    announced = request.content_length
+    if announced is not None and announced > limit_bytes:
+        raise _too_large(limit_bytes)
+    content = request.content
+    try:
+        if content.is_eof():
+            return content.read_nowait()
+        async with asyncio.timeout(seconds):
+            return await _joined(content, limit_bytes)
+    except TimeoutError:
+        raise Failure(Kind.TOO_SLOW, f"the body did not come within {seconds:g} s") from None
+    except web.PayloadAccessError as error:
+        raise Failure(Kind.BAD_REQUEST, f"the body breaks off: {error}") from None
+
+
+async def _joined(content: Any, limit_bytes: int) -> bytes:
+    parts, size = [], 0
+    while part := await content.readany():
+        size += len(part)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def body_pieces(request: web.BaseRequest, limit_bytes: int, seconds: float) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises Failure as `read_body` does; `seconds` is for each piece."""
+    size = 0
+    try:
+        while True:
+            async with asyncio.timeout(seconds):
+                part = await request.content.readany()
+            if not part:
+                return
+            size += len(part)
+            if size > limit_bytes:
+                raise _too_large(limit_bytes)
+            yield part
+    except TimeoutError:
+        raise Failure(Kind.TOO_SLOW, f"no more of the body came within {seconds:g} s") from None
+
+
+def _too_large(limit_bytes: int) -> Failure:
+    return Failure(Kind.TOO_LARGE, f"the body is larger than {limit_bytes} bytes, the most that this gateway takes")
+
+
+def decoded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Headers as text."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

@@ -1,0 +1,127 @@
+"""What gateways count of routes becomes demand of the models they ask."""
+
+import pytest
+
+from ergon.demand.cascade import Cascades, RouteCounters, cascade_work
+from ergon.fleet.types import ModelKey
+
+ROUTE = ModelKey("team", "languages")
+BIG = ModelKey("team", "big")
+START = 86400.0 * 100
+
+
+class Gateway:
+    """A gateway's counters, which grow."""
+
+    def __init__(self) -> None:
+        self.requests = self.escalated = self.wished = 0.0
+
+    def serve(self, requests: int, escalated: int, held_back: int = 0) -> None:
+        self.requests += requests
+        self.escalated += escalated
+        self.wished += escalated + held_back
+
+    def page(self) -> dict[ModelKey, RouteCounters]:
+        asked = {"small": self.requests, "big": self.escalated}
+        return {ROUTE: RouteCounters(self.requests, asked, self.escalated, self.wished, 0.1 * self.requests + 4 * self.escalated)}
+
+
+def run(
+    cascades: Cascades, seconds: int, *gateways: Gateway, requests: int = 10, escalated: int = 2, start: float = START
+) -> float:
+    now = start
+    for _ in range(0, seconds, 5):
+        cascades.observe(now, {str(n): each.page() for n, each in enumerate(gateways)})
+        for each in gateways:
+            each.serve(requests, escalated, held_back=1)
+        now += 5
+        if now % 60 == 10:
+            cascades.forecaster.advance(now)
+    cascades.observe(now, {str(n): each.page() for n, each in enumerate(gateways)})
+    return now
+
+
+def test_the_figures_are_those_of_all_gateways_together() -> None:
+    cascades = Cascades()
+    run(cascades, 60, Gateway(), Gateway())
+    figures = cascades.figures(ROUTE, {})
+    assert figures is not None
+    assert figures.requests_per_second == pytest.approx(4.0)
+    assert figures.escalation_rate == pytest.approx(0.2)
+    assert figures.wished_rate == pytest.approx(0.3)
+    assert figures.joules_per_request == pytest.approx(0.9)
+
+
+def test_what_a_gateway_had_counted_before_it_was_seen_is_not_of_now() -> None:
+    cascades, old = Cascades(), Gateway()
+    old.serve(100_000, 100_000)
+    run(cascades, 60, old)
+    figures = cascades.figures(ROUTE, {})
+    assert figures is not None
+    assert figures.escalation_rate == pytest.approx(0.2)
+
+
+def test_one_that_starts_again_counts_from_nothing() -> None:
+    cascades = Cascades()
+    now = run(cascades, 60, Gateway())
+    run(cascades, 60, Gateway(), start=now + 5)
+    figures = cascades.figures(ROUTE, {})
+    assert figures is not None
+    assert figures.requests_per_second == pytest.approx(2.0, rel=0.1)
+    assert figures.escalation_rate == pytest.approx(0.2)
+
+
+def test_one_that_is_silent_for_a_while_goes_on_from_where_it_was() -> None:
+    cascades, gateway = Cascades(), Gateway()
+    now = run(cascades, 60, gateway)
+    for _ in range(6):
+        now += 5
+        cascades.observe(now, {})
+        gateway.serve(10, 2)
+    cascades.observe(now + 5, {"0": gateway.page()})
+    figures = cascades.figures(ROUTE, {})
+    assert figures is not None
+    assert figures.requests_per_second == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_handful_of_requests_says_no_share() -> None:
+    cascades = Cascades()
+    run(cascades, 5, Gateway(), requests=5, escalated=5)
+    figures = cascades.figures(ROUTE, {})
+    assert figures is not None
+    assert figures.requests_per_second > 0
+    assert figures.escalation_rate is None
+    assert cascades.least_work(START + 60, 60.0, lambda _: 1.0, lambda _: False) == {}
+
+
+def test_a_route_and_a_gateway_that_are_gone_are_forgotten() -> None:
+    cascades = Cascades()
+    run(cascades, 60, Gateway())
+    cascades.keep([], [])
+    assert cascades.figures(ROUTE, {}) is None
+
+
+def test_what_escalates_is_demand_of_the_big_model() -> None:
+    cascades = Cascades()
+    now = run(cascades, 1800, Gateway(), requests=100, escalated=25)
+    # The big model does 5 escalated requests a second and 1 of its own.
+    least = cascades.least_work(now, 60.0, lambda key: 6.0 if key == BIG else None, lambda _: False)
+    assert set(least) == {BIG}
+    work, why = least[BIG]
+    assert work == pytest.approx(6.0, rel=0.2)
+    assert why == "asked for by 25% of route languages"
+
+
+CASES = {
+    "as much comes as is foreseen": (6.0, 5.0, 5.0, False, 6.0),
+    "the route grows": (6.0, 5.0, 8.0, False, 9.0),
+    "the route shrinks": (6.0, 5.0, 1.0, False, 2.0),
+    "nothing was answered yet": (0.0, 0.0, 4.0, False, 4.0),
+    "tokens": (500.0, 5.0, 8.0, True, 800.0),
+    "tokens of nobody": (0.0, 0.0, 8.0, True, 0.0),
+}
+
+
+@pytest.mark.parametrize(("observed", "asked", "foreseen", "tokens", "work"), CASES.values(), ids=CASES)
+def test_a_model_s_own_demand_and_its_routes(observed: float, asked: float, foreseen: float, tokens: bool, work: float) -> None:
+    assert cascade_work(observed, asked, foreseen, tokens) == pytest.approx(work)
