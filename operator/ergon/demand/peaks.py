@@ -1,9 +1,9 @@
 """How busy the busiest moments of a model are: the rate that most of its work comes at or below, over the span of a generation.
 
-A generating replica takes as many requests as it has places, and a place is taken for many seconds: what waits,
-waits for a place. So what must fit is not the mean of a minute but what comes within the time of one generation. Measured with requests for code
-(Azure 2023): the 97th percentile of the rate over twenty seconds is 9 times the mean of three hours, that of conversations 1.3
-times, and replicas that carry that rate keep 97 % of the requests in time (request mode, seven sizes of four streams).
+A generating replica takes as many requests as it has places, and a place is taken for many seconds: what waits, waits for a
+place. So what must fit is not the mean of a minute but what comes within the time of one generation. Measured with requests for
+code (Azure 2023): the 97th percentile of the rate over twenty seconds is 9 times the mean of half an hour, that of conversations
+1.3 times, and replicas that carry that rate keep 97 % of the requests in time (request mode, seven sizes of four streams).
 """
 
 import math

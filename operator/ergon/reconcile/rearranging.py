@@ -53,6 +53,8 @@ def _back(fleet: Fleet, made: Plan) -> tuple[Replica, ...]:
 
 def improve(fleet: Fleet, before: Plan | None, effort: Effort, moving: frozenset[ModelKey] = frozenset()) -> Way:
     """A stage towards better places, where those are worth the way; else as `mend`."""
+    if not fleet.current:
+        return Way(_on_one_pool(fleet, effort, before), False)
     mended = mend(fleet, before, moving)
     current = standing(mended)
     better = _on_one_pool(replace(fleet, current=current), effort, None)
