@@ -99,7 +99,7 @@ def build(models: tuple[Model, ...], kinds: list[str], totals: dict[str, float],
     def all_days() -> Iterator[Chunk]:
         yield from (day_of(day) for day in range(LEARNT_DAYS + 1))
 
-    steps = read_requests(models, all_days, 60.0).steps
+    read = read_requests(models, all_days, 60.0)
     measured = day_of(LEARNT_DAYS)
     chunks: Callable[[], Iterator[Chunk]] = lambda: iter([measured])  # noqa: E731
-    return Workload(models, steps, chunks)
+    return Workload(models, read.steps, chunks, read.spans)

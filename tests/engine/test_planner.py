@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from ergon.engine import fleet as engine_fleet
 from ergon.engine.cache import Cache
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
@@ -15,6 +14,7 @@ from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.types import Fleet, ModelKey, ServerKey
 from ergon.planning import Effort, Plan, plan
+from ergon.reconcile import rearranging
 from tests.engine.world import model, pool
 
 QUIET_SECONDS = Settings().improve_after_seconds
@@ -89,7 +89,7 @@ async def test_a_better_plan_that_comes_too_late_is_thrown_away(monkeypatch: pyt
             assert go_on.wait(30)
         return plan(fleet, effort=effort, before=before)
 
-    monkeypatch.setattr(engine_fleet, "plan", slow)
+    monkeypatch.setattr(rearranging, "plan", slow)
     clock.seconds += QUIET_SECONDS
     planner.begin()
     assert await planner.settle(0.01) == set()
@@ -108,7 +108,7 @@ async def test_a_planner_that_fails_keeps_the_last_plan_and_tries_again(monkeypa
     planner, cache, clock = made("a")
     await planned(planner)
     answers: list[Callable[..., Plan]] = [fail, plan]
-    monkeypatch.setattr(engine_fleet, "plan", lambda *a, **k: answers.pop(0)(*a, **k))
+    monkeypatch.setattr(rearranging, "plan", lambda *a, **k: answers.pop(0)(*a, **k))
     put(cache, echo("b"), "b")
     assert await planned(planner) == set()
     assert where(planner, "a") == [ServerKey("dear", 0)]

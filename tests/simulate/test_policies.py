@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ergon.fleet.types import Fleet, ModelKey
 from ergon.simulate.curves import build_places
-from ergon.simulate.policies.base import Target
+from ergon.simulate.policies.base import Observed
 from ergon.simulate.policies.cost import cheapest_mix
 from ergon.simulate.policies.ergon import Ergon
 from ergon.simulate.policies.homes import CPU_SLOTS, Home, NoHome, Slots, energy_best, homes_of
@@ -220,21 +221,26 @@ class _Step:
     def urgent(self, now_seconds: float) -> dict[ModelKey, float]:
         return {}
 
+    def peaks(self, now_seconds: float) -> dict[ModelKey, float]:
+        return {}
 
-def test_ergon_begins_ten_loads_at_most_in_one_plan() -> None:
-    from ergon.simulate.policies.base import Observed
 
+def test_ergon_mends_at_once_and_takes_away_what_nothing_needs() -> None:
     models = [model(f"m{n:02d}", *ENCODER, slo=0.3) for n in range(16)]
     made = fleet(models, [pool(servers=40)])
     source = _Step(made, 5.0)
     policy = Ergon("ergon", made, source)
-    stand = {r for replicas in policy.start(0.0).placements.values() for r in replicas}
-    source.work = 500.0
-    none = np.zeros(16)
-    seen: Target | None = None
-    for minute in range(1, 4):
-        seen = policy.decide(Observed(60.0 * minute, 10.0, none, none, none, none, frozenset(), under_way=False))
+    few = policy.start(0.0)
+    none, nothing = np.zeros(16), frozenset[Any]()
+
+    def servers_after(minute: int, work: float) -> int:
+        source.work = work
+        seen = policy.decide(Observed(60.0 * minute, 10.0, none, none, none, none, nothing, nothing, nothing))
         assert seen is not None
-        placed = {r for replicas in seen.placements.values() for r in replicas}
-        assert len(placed - stand) <= 10
-        stand = placed
+        return len({replica.server for replicas in seen.placements.values() for replica in replicas})
+
+    before = len({replica.server for replicas in few.placements.values() for replica in replicas})
+    assert servers_after(1, 500.0) * 0.7 * 400 >= 16 * 500
+    for minute in range(2, 30):
+        left = servers_after(minute, 5.0)
+    assert left == before

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ergon.demand.counters import Counters, Window, difference
-from ergon.demand.forecast import Forecast, Forecaster
+from ergon.demand.forecast import SETTLE_SECONDS, Forecast, Forecaster
 from ergon.demand.learning import Finding, Learning, ServiceKey, points_for
+from ergon.demand.peaks import Peaks
 from ergon.demand.scaling import FAST_SECONDS, STABILISE_SECONDS, Decision, Direction, Limits, Scaling, Signals, Trigger
 from ergon.demand.work import counts_tokens, request_work, token_work
 from ergon.fleet.types import Model, ModelKey, OperatingPoint, ServerKey, Variant
@@ -96,6 +97,7 @@ class Book:
         """Knows nothing. `models` is room to begin with."""
         self.learning = Learning()
         self.forecaster = Forecaster(models)
+        self.peaks = Peaks()
         self.findings: tuple[Finding, ...] = ()
         self._stabilise_seconds = stabilise_seconds
         self._tracks: dict[ServerKey, dict[ModelKey, _Track]] = {}
@@ -183,11 +185,13 @@ class Book:
             del self._points[points]
         self.learning.forget(key)
         self.forecaster.forget(key)
+        self.peaks.forget(key)
 
     def to_state(self) -> dict[str, Any]:
         """What survives a restart, as JSON can hold it: some 1 kB a model that was ever asked."""
         forecasts = {str(key): self.forecaster.to_state(key) for key in self.forecaster}
-        return {"version": 1, "learning": self.learning.to_state(), "forecasts": forecasts}
+        peaks = self.peaks.to_state(self.forecaster)
+        return {"version": 1, "learning": self.learning.to_state(), "forecasts": forecasts, "peaks": peaks}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], stabilise_seconds: float = STABILISE_SECONDS) -> "Book":
@@ -195,7 +199,9 @@ class Book:
         book = cls(stabilise_seconds)
         if state.get("version") != 1:
             return book
-        learning, forecasts = state.get("learning"), state.get("forecasts")
+        learning, forecasts, peaks = state.get("learning"), state.get("forecasts"), state.get("peaks")
+        if isinstance(peaks, Mapping):
+            book.peaks.take_state(peaks)
         if isinstance(learning, Mapping):
             book.learning = Learning.from_state(learning)
         for text, entry in forecasts.items() if isinstance(forecasts, Mapping) else ():
@@ -216,6 +222,7 @@ class Book:
                 self.learning.learn(service, points, tenant.instances, window, max(0.0, total - shares[key]))
             if counts_tokens(points):
                 work, span = token_work(window, points, tenant.instances), window.spread_seconds
+                self.peaks.add(key, window.end_seconds - span, window.end_seconds, work)
             else:
                 work, span = request_work(window, self.learning.size(service)), window.seconds
             self.forecaster.add(key, window.end_seconds - span, window.end_seconds, work)
@@ -226,6 +233,7 @@ class Book:
     def _advance(self, now: float) -> None:
         idle = frozenset(key for key in self.forecaster if not self._servers_of.get(key))
         self.forecaster.advance(now, idle)
+        self.peaks.advance(now - SETTLE_SECONDS)
 
     def _demand(self, key: ModelKey, now: float, limits: Limits, horizon_seconds: float) -> Demand:
         forecast = self.forecaster.forecast(key, now, horizon_seconds)

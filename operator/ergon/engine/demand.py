@@ -282,6 +282,12 @@ class DemandKeeper:
         """Work per second that a model did in the last minute; None where there is no such model."""
         return self.book.forecaster.observed(key, self._clock(), SHOWN_SECONDS) if self._model(key) is not None else None
 
+    def peaks(self) -> dict[ModelKey, float]:
+        """Work per second that models which generate must have places for, where it is known."""
+        found = ((key, self._model(key)) for key in self._planned_for)
+        peaks = ((key, self.book.peaks.peak(key, model.slo_percentile)) for key, model in found if model is not None)
+        return {key: peak for key, peak in peaks if peak is not None}
+
     def corrected(self, model: Model) -> Model:
         """The model with operating points as they were learned."""
         return self.book.corrected(model)

@@ -15,8 +15,8 @@ from ergon.engine.needs import held_to, left_out, needs_of, outright, with_left_
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.types import Fleet, Model, ModelKey, Replica, ServerKey
-from ergon.planning import Alternative, Effort, Plan, plan
-from ergon.planning.moves import moves, next_stage
+from ergon.planning import Alternative, Effort, Plan
+from ergon.reconcile import rearranging
 from ergon.reconcile.budgets import BudgetView, scope_of, shed_in
 from ergon.reconcile.observed import Refusal
 
@@ -26,7 +26,6 @@ log = logging.getLogger("ergon.planner")
 RETRY_SECONDS = 5.0
 STAGE_SECONDS = 5.0
 """Of quiet between the stages of a rearrangement that has begun."""
-MOVES_AT_ONCE = 10
 EXPLAINED_AT_ONCE = 2000
 """Models times pools up to which all verdicts are compared with each plan: about half a second of a core."""
 IMPROVING_AT_MOST = 20.0
@@ -173,10 +172,11 @@ class Planner:
         failing, limits = self._now_failing(), self._energy.limits()
         scopes = {name: budget.spec for name, budget in self._cache.budgets.items() if budget.spec is not None}
         snapshot = self._take_snapshot(failing)
+        how = _How(improve, self._demand.settled and version == self._planned_version, self._moving())
 
         async def make() -> _Made:
             began = self._now()
-            parts = await asyncio.to_thread(_make, snapshot, self._plan, improve, scopes, limits, self._outright)
+            parts = await asyncio.to_thread(_make, snapshot, self._plan, how, scopes, limits, self._outright)
             new, changed, better, needs, outright = parts
             seconds = self._now() - began
             return _Made(new, changed, improve, better, needs, outright, snapshot, version, demand, budgets, failing, seconds)
@@ -208,13 +208,20 @@ class Planner:
 
     def _quiet(self) -> bool:
         """Whether nothing has changed for a while, and nothing is on its way."""
-        under_way = any(
-            facts.job is not None or facts.drain is not None for agent in self._servers.all() for facts in agent.facts.values()
-        )
+        under_way = bool(self._moving())
         soon = self._rearranging or (self._plan is not None and self._plan.short)
         enough = min(STAGE_SECONDS, self._improve_after_seconds) if soon else self._improve_after_seconds
         now = self._now()
         return not under_way and now - self._changed_at >= enough and now >= self._improve_not_before
+
+    def _moving(self) -> frozenset[ModelKey]:
+        """Models of which a replica is on its way, in or out."""
+        return frozenset(
+            key
+            for agent in self._servers.all()
+            for key, facts in agent.facts.items()
+            if facts.job is not None or facts.drain is not None
+        )
 
     def _take(self, made: "_Made") -> set[ModelKey]:
         old, new = self._plan, made.plan
@@ -262,12 +269,24 @@ class Planner:
             failing[0],
             demand=self._demand.work_per_second(),
             avoided=failing[1],
+            leaving=self._leaving(current),
+            peaks=self._demand.peaks(),
         )
 
     def _woken(self, model: Model) -> Model:
         """The model as it is planned: with a replica at least, unless it sleeps."""
         may_sleep = model.min_replicas == 0 and model.fixed_replicas is None
         return replace(model, min_replicas=1) if may_sleep and not self._demand.asleep(model.key) else model
+
+    def _leaving(self, current: list[Replica]) -> tuple[Replica, ...]:
+        """Replicas that are loaded and belong nowhere any more: they take their room until they are gone."""
+        if self._plan is None:
+            return ()
+        wanted = set(current)
+        loaded = (
+            r for record in self._cache.models.values() if record.model is not None for r in self._servers.standing(record.model)
+        )
+        return tuple(replica for replica in loaded if replica not in wanted)
 
     def _as_found(self, model: Model, current: list[Replica]) -> Model:
         """A model with no fewer replicas than stood when this process began, until it knows what is asked of it.
@@ -323,10 +342,19 @@ class Planner:
             log.info("%s is placed on %s%s", key, where, f", before on {was}" if was else "")
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How a plan is to be made. `lean`: what nothing needs may go; not while a spec has just changed, or demand is not known."""
+
+    improve: bool
+    lean: bool
+    moving: frozenset[ModelKey]
+
+
 def _make(
     fleet: Fleet,
     old: Plan | None,
-    improve: bool,
+    how: _How,
     budgets: Mapping[str, EnergyBudgetSpec],
     limits: Mapping[str, float | None],
     outright_before: frozenset[str],
@@ -340,14 +368,14 @@ def _make(
     full = outright(budgets, limits, needs, outright_before)
     whole, shed = fleet, left_out(fleet, budgets, full)
     fleet = without(replace(fleet, watt_limits=held_to(budgets, limits, needs)), shed)
-    new, improvable = plan(fleet, effort=Effort.normal() if improve else Effort.quick(), before=old), not improve
-    if improve:
-        stage = next_stage(fleet, new, MOVES_AT_ONCE)
-        improvable = stage != new.placements and moves(fleet.current, stage) != (0, 0)
-        new = replace(new, placements=stage)
+    if how.improve:
+        way = rearranging.improve(fleet, old, Effort.normal(), how.moving)
+        new, improvable = way.plan, way.moving
+    else:
+        new, improvable = rearranging.mend(fleet, old, how.moving, lean=how.lean), True
     new = with_left_out(new, whole, shed)
     needs = {name: with_plan(need, budgets[name], name, whole, new) for name, need in needs.items()}
-    changed = _changed(whole, new, old, improve) if old is not None else set()
+    changed = _changed(whole, new, old, how.improve) if old is not None else set()
     return new, changed, improvable, needs, full
 
 

@@ -185,6 +185,9 @@ class Fleet:
 
     `demand`: work per second by model, absent is 0. `refused`: what must not be sent to a server again. `avoided`: what keeps
     failing on a server, for reasons of that server: it goes elsewhere where there is room, and stays where there is none.
+    `leaving`: replicas that are wanted no longer and take their room until they are gone. `peaks`: work per second that
+    replicas which generate must have places for, by model, where it was seen; absent, the latency rule says how busy they may
+    be.
     """
 
     pools: tuple[Pool, ...]
@@ -196,6 +199,8 @@ class Fleet:
     demand: Mapping[ModelKey, float] = field(default_factory=dict)
     watt_limits: tuple[WattLimit, ...] = ()
     avoided: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
+    leaving: tuple[Replica, ...] = ()
+    peaks: Mapping[ModelKey, float] = field(default_factory=dict)
 
     @property
     def barred(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:

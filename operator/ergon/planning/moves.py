@@ -80,6 +80,8 @@ def next_stage(fleet: Fleet, plan: Plan, limit: int) -> Placements:
     for model in models:
         for replica in model.stand:
             room.take(replica.server, sizes.of(replica))
+    for replica in fleet.leaving:
+        room.take(replica.server, sizes.of(replica))
     stage: Placements = {}
     left = limit
     for model in models:

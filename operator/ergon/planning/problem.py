@@ -4,7 +4,7 @@ Models and pools are in the order of their names, so that the order of the snaps
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ergon.planning.arrays import Bools, Floats, Ints
 from ergon.planning.candidates import ORDER
 from ergon.planning.effort import Weights
 from ergon.planning.judged import Judged, judged_again
+from ergon.planning.peaks import busy_up_to_peaks
 
 HUNG_ENOUGH = 2
 """Servers on which a revision's load may hang: each hang costs one of Triton's load threads, and a third would tell no more."""
@@ -79,7 +80,7 @@ class Problem:
     the lowest those for which there could be servers at all.
     `tier`: 0 for the highest priority. `first`: candidates of model m are first[m] to first[m + 1] - 1. `refused`: by candidate
     the ordinals that must not be used. `standing`: (candidate, ordinal) of the current replicas that may stay, which are
-    `standing_replicas` in the same order.
+    `standing_replicas` in the same order. `leaving`: the same of those that only take room until they are gone.
     """
 
     fleet: Fleet
@@ -99,6 +100,7 @@ class Problem:
     refused: dict[int, frozenset[int]]
     standing: tuple[tuple[int, int], ...]
     standing_replicas: tuple[Replica, ...]
+    leaving: tuple[tuple[int, int], ...]
     notes: tuple[str, ...]
 
     @property
@@ -134,13 +136,14 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
     refused = {int(new): refused[int(old)] for new, old in enumerate(np.flatnonzero(~gone)) if int(old) in refused}
     cost = on.watt_cost[p] * best.slope_watts[v, p]
     awake_cost = on.watt_cost[p] * best.awake_watts[v, p]
+    rho = busy_up_to_peaks(fleet, models, pools, model_of[v], p, best.rho[v, p], best.mu[v, p])
     candidates = Candidates(
         model=model_of[v],
         variant=v,
         pool=p,
         point=best.index[v, p],
         mu=best.mu[v, p],
-        rho=best.rho[v, p],
+        rho=rho,
         slope_watts=best.slope_watts[v, p],
         awake_watts=best.awake_watts[v, p],
         memory_bytes=best.memory_bytes[v, p],
@@ -154,6 +157,11 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
     lowest, highest = _replica_bounds(models)
     demand, excess, notes = _demand(fleet, models, candidates, on, highest)
     standing = _standing(fleet, models, pools, variants, model_of, candidates, on, refused)
+    leaving = (
+        _standing(replace(fleet, current=fleet.leaving), models, pools, variants, model_of, candidates, on, {})
+        if fleet.leaving
+        else {}
+    )
     return Problem(
         fleet=fleet,
         weights=weights,
@@ -172,6 +180,7 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
         refused=refused,
         standing=tuple(standing.values()),
         standing_replicas=tuple(standing),
+        leaving=tuple(leaving.values()),
         notes=notes,
     )
 

@@ -58,6 +58,10 @@ def _by_priority(problem: Problem, limits: tuple[Limit, ...], effort: Effort, *,
 def standing(problem: Problem, limits: tuple[Limit, ...], shares: Mapping[tuple[int, int], float] | None = None) -> Servers:
     """The current replicas that may stay, with their busy shares where those are known by (candidate, ordinal)."""
     servers = Servers.empty(problem, limits)
+    for number, ordinal in problem.leaving:
+        s = servers.number(servers.table.pool[number], ordinal)
+        servers.free_bytes[s] -= servers.table.memory[number]
+        servers.free_slots[s] -= 1
     _keep(servers, shares or {})
     return servers
 

@@ -208,15 +208,12 @@ def _why_retire(view: ModelView, replica: ReplicaView) -> str | None:
         return "the model is scaled to zero"
     if view.asleep:
         return "the model goes to sleep" if view.gateway_ready else None
-    others = sum(
-        1
-        for other in view.replicas
-        if other.server.key != replica.server.key
-        and other.answers
-        and other.drain is None
-        and any(planned.server == other.server.key for planned in view.planned)
-    )
-    if others >= model.wanted_replicas:
+    planned = {replica.server for replica in view.planned}
+    serving = {other.server.key for other in view.replicas if other.answers and other.drain is None} - {replica.server.key}
+    others = len(serving & planned)
+    # Of those that are not planned the highest goes first, as others come: never more at once than there are others for.
+    older = sum(key < replica.server.key for key in serving - planned)
+    if others + older >= max(len(planned), model.wanted_replicas):
         return "enough other replicas are ready"
     if others >= len(view.planned) and replica.server.leaving == "PoolDeleted":
         return "its pool is being deleted"

@@ -7,10 +7,11 @@ import numpy as np
 
 from ergon.demand import Forecaster, Limits, Scaling, Signals
 from ergon.demand.forecast import SETTLE_SECONDS
+from ergon.demand.peaks import Peaks, kept_share
 from ergon.demand.scaling import FAST_SECONDS
 from ergon.fleet.types import Model, ModelKey
 from ergon.simulate.policies.base import Observed
-from ergon.simulate.workload import Workload
+from ergon.simulate.workload import Workload, work_of
 
 _LOOKS = 3
 _JUDGED = 20
@@ -31,6 +32,9 @@ class DemandSource(Protocol):
     def urgent(self, now_seconds: float) -> dict[ModelKey, float]:
         """The models that need more before the next plan, and how much."""
 
+    def peaks(self, now_seconds: float) -> dict[ModelKey, float]:
+        """Work per second that models which generate must have places for, where it is known."""
+
 
 class Forecasts:
     """The operator's demand: its forecaster and its scaling, fed with what arrives in place of what Triton's counters tell.
@@ -44,6 +48,8 @@ class Forecasts:
         self._scaling = [Scaling(begin) for _ in models]
         self._limits = [Limits.of(model, can_wake=False) for model in models]
         self._seen: deque[Observed] = deque(maxlen=_LOOKS)
+        self._peaks = Peaks()
+        self._generating = [(m, model) for m, model in enumerate(models) if model.counts_tokens]
 
     def learn(self, workload: Workload, end_seconds: float) -> None:
         """Go through what came before, step by step."""
@@ -55,6 +61,14 @@ class Forecasts:
             for model, amount in zip(self._models, came.tolist(), strict=True):
                 self._forecaster.add(model.key, start, start + steps.step_seconds, amount)
             self._forecaster.advance(start + steps.step_seconds + SETTLE_SECONDS)
+        spans = workload.spans or steps
+        last = min(spans.row(end_seconds - 1e-6) + 1, len(spans.requests))
+        came = np.nan_to_num(work_of(self._models, spans, slice(0, max(last, 0))))
+        for m, model in self._generating:
+            for row, amount in enumerate(came[:, m].tolist()):
+                start = spans.start_seconds + row * spans.step_seconds
+                self._peaks.add(model.key, start, start + spans.step_seconds, amount)
+        self._peaks.advance(end_seconds)
 
     def observe(self, observed: Observed) -> None:
         """Take in what came."""
@@ -64,6 +78,8 @@ class Forecasts:
             self._forecaster.add(model.key, now - seconds, now, work)
             if work > 0:
                 self._scaling[m].asked(now)
+        for m, model in self._generating:
+            self._peaks.add(model.key, now - seconds, now, float(observed.work[m]))
 
     def forecast(self, now_seconds: float) -> dict[ModelKey, float]:
         """The forecast's p90, held and raised as the operator does."""
@@ -83,6 +99,12 @@ class Forecasts:
             if decision is not None:
                 found[model.key] = decision.work_per_second
         return found
+
+    def peaks(self, now_seconds: float) -> dict[ModelKey, float]:
+        """The operator's peaks."""
+        self._peaks.advance(now_seconds)
+        found = ((model.key, self._peaks.peak(model.key, model.slo_percentile)) for _, model in self._generating)
+        return {key: peak for key, peak in found if peak is not None}
 
     def _signals(self, m: int, now: float) -> Signals:
         """What Triton's statistics would show; where more than one in twenty is late, latency as twice the target."""
@@ -110,6 +132,8 @@ class Future:
         self._steps = workload.steps
         self._work = np.nan_to_num(workload.work(slice(None))) / workload.steps.step_seconds
         self._ahead = lookahead_seconds
+        self._spans = workload.spans or workload.steps
+        self._span_work = np.nan_to_num(work_of(workload.models, self._spans, slice(None)))
 
     def observe(self, observed: Observed) -> None:
         """Nothing: it knows already."""
@@ -125,3 +149,16 @@ class Future:
     def urgent(self, now_seconds: float) -> dict[ModelKey, float]:
         """Nothing: what comes is planned for."""
         return {}
+
+    def peaks(self, now_seconds: float) -> dict[ModelKey, float]:
+        """Of the next hour, by the same measure."""
+        spans = self._spans
+        first = max(0, spans.row(now_seconds))
+        rates = self._span_work[first : first + max(1, round(3600.0 / spans.step_seconds))] / spans.step_seconds
+        found = {}
+        for m, model in enumerate(self._models):
+            if model.counts_tokens and len(rates) and rates[:, m].sum() > 0:
+                mine = np.sort(rates[:, m])
+                share = np.cumsum(mine) / mine.sum()
+                found[model.key] = float(mine[np.searchsorted(share, kept_share(model.slo_percentile))])
+        return found

@@ -214,7 +214,8 @@ class RateRun:
             late=self._late.copy(),
             waiting=np.zeros(len(self._requests)),
             ready=frozenset(replica.wanted for ready in self.world.ready for replica in ready),
-            under_way=self.world.under_way,
+            present=self.world.present,
+            moving=self.world.moving,
         )
         self._passed[:] = 0.0
         self._late[:] = 0.0

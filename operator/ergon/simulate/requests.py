@@ -431,7 +431,8 @@ class RequestRun:
             late=np.array(self._late, float),
             waiting=waiting,
             ready=frozenset(replica.wanted for ready in world.ready for replica in ready),
-            under_way=world.under_way,
+            present=world.present,
+            moving=world.moving,
         )
         self._looked = now
         for counts in (self._requests, self._late):

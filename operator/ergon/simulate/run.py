@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -254,21 +254,50 @@ class Simulation:
         return self.run(Ergon("clairvoyant", self.fleet, future, self.job.effort, self.job.improve_seconds))
 
     def _static(self) -> Result:
-        found: dict[int, Result] = {}
+        """A packing for a part of each model's peak: the smallest for all alike, then less for each that keeps its target so."""
+        found: dict[tuple[int, ...], Result] = {}
+        kept: list[Result] = []
 
-        def enough(scale: int) -> bool:
-            factor = SMALLEST_SCALE * SCALE**scale
-            demand = {model.key: float(self.peak[m]) * factor for m, model in enumerate(self.models)}
+        def enough(scales: tuple[int, ...]) -> bool:
+            factors = SMALLEST_SCALE * SCALE ** np.array(scales, float)
+            demand = {model.key: float(self.peak[m] * factors[m]) for m, model in enumerate(self.models)}
             made = plan(replace(self.fleet, demand=demand, current=()), effort=self.job.effort)
             policy = Fixed("static", Target(made.placements), alone=False, planned_watts=made.watts)
-            size = f"packed for {factor:.2f} x the peak"
-            return self._tried(found, scale, policy, size, f"static, {factor:.2f} x the peak", short=made.short)
+            mean = float(factors @ self.peak / self.peak.sum())
+            size = f"packed for {mean:.2f} x the peaks"
+            if not self._tried(found, scales, policy, size, "static", short=made.short):
+                return False
+            kept.append(found[scales])
+            return True
 
+        count = len(self.models)
         guess = round(math.log(1.0 / SMALLEST_SCALE, SCALE))
-        return found[smallest(enough, guess, 2 * guess)]
+        alike = smallest(lambda scale: enough((scale,) * count), guess, 2 * guess)
+        best = (alike,) * count
+        for step in (12, 6, 3):
+            # Each model that has time to spare gives up so much; those that then miss theirs get it back.
+            less = tuple(s - step if self._spare(found[best], m) else s for m, s in enumerate(best))
+            if less != best and enough(less):
+                best = less
+                continue
+            worse = found.get(less)
+            if worse is not None:
+                back = tuple(s if self._spare(worse, m) else b for m, (s, b) in enumerate(zip(less, best, strict=True)))
+                if back != best and enough(back):
+                    best = back
+        return min(kept, key=lambda result: result.accounts.total)
+
+    def _spare(self, result: Result, m: int) -> bool:
+        """Whether a model keeps its target with something to spare."""
+        return m in self.asked and result.models[m].within_share >= ENOUGH
+
+    @staticmethod
+    def _keeps(result: Result) -> bool:
+        worst = result.worst_model
+        return result.within_share >= ENOUGH and (worst is None or worst.within_share >= ENOUGH_EACH)
 
     def _tried(
-        self, found: dict[int, Result], at: int, policy: Policy, size: str, what: str, *, short: bool = False,
+        self, found: dict[Any, Result], at: object, policy: Policy, size: str, what: str, *, short: bool = False,
         route: list[int] | None = None,
     ) -> bool:  # fmt: skip
         """Whether a size keeps 99 % in time, 97 % of each model; it is given up as soon as it cannot."""
@@ -277,8 +306,7 @@ class Simulation:
             found[at] = self.run(policy, size=size, what=what, route=route, misses_allowed=int(total * (1 - ENOUGH)) + 1)
         except TooLate:
             return False
-        worst = found[at].worst_model
-        return found[at].within_share >= ENOUGH and (worst is None or worst.within_share >= ENOUGH_EACH) and not short
+        return self._keeps(found[at]) and not short
 
     def _best_homes(self) -> dict[int, Home]:
         return {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ergon.demand.peaks import SPAN_SECONDS
 from ergon.fleet.types import Model
 from ergon.planning.arrays import Floats
 from ergon.simulate.traces import BadTrace, Chunk, join
@@ -36,11 +37,15 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What was asked. `chunks` gives the requests from the start each time it is called; None where the trace holds rates."""
+    """What was asked. `chunks` gives the requests from the start each time it is called; None where the trace holds rates.
+
+    `spans`: the same as `steps` in spans as short as those that peaks are of, where the trace tells.
+    """
 
     models: tuple[Model, ...]
     steps: Steps
     chunks: Callable[[], Iterator[Chunk]] | None
+    spans: Steps | None = None
 
     def work(self, rows: slice) -> Floats:
         """Work by step and model: requests, or for models that count tokens those, weighted."""
@@ -63,29 +68,36 @@ def read_requests(models: tuple[Model, ...], read: Callable[[], Iterable[Chunk]]
     columns = len(models)
     sums: list[Floats] = []
     start: float | None = None
+    parts = max(1, round(step_seconds / SPAN_SECONDS))
+    span_seconds = step_seconds / parts
     for chunk in read():
         count += len(chunk)
         if count <= KEPT_REQUESTS:
             kept.append(chunk)
         if start is None:
             start = math.floor(float(chunk.seconds[0]) / step_seconds) * step_seconds
-        row = np.floor((chunk.seconds - start) / step_seconds).astype(np.int64)
+        row = np.floor((chunk.seconds - start) / span_seconds).astype(np.int64)
         need = int(row[-1]) + 1
         while len(sums) < need:
             sums.append(np.zeros((3, columns)))
-        for one in np.unique(row):
-            inside = chunk.part(np.flatnonzero(row == one))
-            for place, weights in enumerate((inside.rate, inside.input_tokens, inside.output_tokens)):
-                sums[int(one)][place] += np.bincount(inside.model, weights, columns)
+        first = int(row[0])
+        cell = (row - first) * columns + chunk.model
+        for place, weights in enumerate((chunk.rate, chunk.input_tokens, chunk.output_tokens)):
+            counts = np.bincount(cell, weights, (need - first) * columns).reshape(-1, columns)
+            for one, added in enumerate(counts, start=first):
+                sums[one][place] += added
     if start is None:
         raise BadTrace("the trace holds no request of a model of the fleet")
+    sums += [np.zeros((3, columns))] * (-len(sums) % parts)
     table = np.stack(sums)
+    spans = Steps(start, span_seconds, table[:, 0], table[:, 1], table[:, 2])
+    table = table.reshape(-1, parts, 3, columns).sum(axis=1)
     steps = Steps(start, step_seconds, table[:, 0], table[:, 1], table[:, 2])
     _refuse_without_tokens(models, steps)
     if count <= KEPT_REQUESTS:
         whole = join(kept)
-        return Workload(models, steps, lambda: iter([whole]))
-    return Workload(models, steps, lambda: iter(read()))
+        return Workload(models, steps, lambda: iter([whole]), spans)
+    return Workload(models, steps, lambda: iter(read()), spans)
 
 
 def read_rates(models: tuple[Model, ...], read: Callable[[], Iterable[Chunk]], step_seconds: float) -> Workload:

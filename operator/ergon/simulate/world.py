@@ -164,9 +164,18 @@ class World:
             self.loading_joules[p] += self.loading_watts[p] * passed
 
     @property
-    def under_way(self) -> bool:
-        """Whether any replica is neither at rest nor serving."""
-        return any(r.state is not State.READY for mine in self.replicas for r in mine.values())
+    def present(self) -> frozenset[Wanted]:
+        """Replicas that serve, or served and are not gone yet."""
+        return frozenset(r.wanted for mine in self.replicas for r in mine.values() if r.state >= State.READY)
+
+    @property
+    def moving(self) -> frozenset[ModelKey]:
+        """Models of which a replica is neither at rest nor serving."""
+        return frozenset(
+            model.key
+            for model, mine in zip(self.models, self.replicas, strict=True)
+            if any(r.state is not State.READY for r in mine.values())
+        )
 
     def servers_on(self, p: int) -> int:
         """Servers of a pool that draw power."""
@@ -210,14 +219,15 @@ class World:
                 there.version += 1
                 self.ready[m].append(there)
                 self.changes += 1
-        serving = sum(r.state is State.READY and r.wanted == wanted.get(key) for key, r in mine.items())
-        for key, here in list(mine.items()):
+        serving = sum(r.state is State.READY for r in mine.values())
+        for key, here in sorted(mine.items(), reverse=True):
             if here.wanted == wanted.get(key):
                 self._bring_up(here, now)
             elif here.state < State.READY:
                 self._remove(here)
-            elif here.state is State.READY and serving >= len(wanted) - (key in wanted):
+            elif here.state is State.READY and serving > len(wanted) - (key in wanted):
                 self._drain(here, now)
+                serving -= 1
 
     def _has_room(self, key: ServerKey, wanted: Wanted) -> bool:
         place = self._places.get((wanted.model, wanted.variant, key.pool))

@@ -15,8 +15,8 @@ class Observed:
     """What a policy sees. Arrays have one entry a model, in the workload's order.
 
     `requests`, `work`: that arrived in the `interval_seconds` since the last look. `late`: requests in it that were answered too
-    late or refused. `waiting`: requests that wait at this moment. `ready`: replicas that answer. `under_way`: whether any
-    replica is being fetched, loaded or drained.
+    late or refused. `waiting`: requests that wait at this moment. `ready`: replicas that answer. `present`: those, and
+    replicas that drain. `moving`: models of which a replica is being fetched, loaded or drained.
     """
 
     now_seconds: float
@@ -26,7 +26,8 @@ class Observed:
     late: Floats
     waiting: Floats
     ready: frozenset[Replica]
-    under_way: bool
+    present: frozenset[Replica]
+    moving: frozenset[ModelKey]
 
 
 @dataclass(frozen=True, slots=True)

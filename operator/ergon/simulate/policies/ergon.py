@@ -1,21 +1,20 @@
 """`ergon`, and `clairvoyant`: the operator's planner and moves, driven by a demand.
 
-Every minute a plan is made from what stands: mended at once while anything is under way, else improved, at most ten moves a
-stage, each before what it replaces goes. Every ten seconds a look: where requests wait or come too late, or more comes than the
-plan counts on, replicas are added, and only added.
+Every minute what stands is mended, and what nothing needs goes; now and then better places are sought, at most ten moves a stage,
+each before what it replaces goes. Every ten seconds a look: where requests wait or come too late, or more comes than the plan
+counts on, replicas are added, and only added.
 """
 
 from dataclasses import replace
 
 from ergon.fleet.types import Fleet, ModelKey, Replica
 from ergon.planning import Effort, Plan, plan
-from ergon.planning.moves import moves, next_stage
+from ergon.reconcile import rearranging
 from ergon.simulate.demand import DemandSource
 from ergon.simulate.policies.base import Observed, Target
 
 PLAN_SECONDS = 60.0
 LOOK_SECONDS = 10.0
-MOVES_AT_ONCE = 10
 
 
 class Ergon:
@@ -34,7 +33,6 @@ class Ergon:
         self._effort = effort or Effort.normal()
         self._placements: dict[ModelKey, tuple[Replica, ...]] = {}
         self._demand: dict[ModelKey, float] = {}
-        self._current: tuple[Replica, ...] = ()
         self._plan: Plan | None = None
         self._next = 0.0
 
@@ -46,29 +44,38 @@ class Ergon:
     def start(self, now_seconds: float) -> Target:
         """A plan for the demand at the start, standing."""
         self._demand = self._source.forecast(now_seconds)
-        self._plan = plan(replace(self._fleet, demand=self._demand, current=()), effort=self._effort)
-        self._placements = self._plan.placements
+        self._fleet = replace(self._fleet, peaks=self._source.peaks(now_seconds))
+        nothing = replace(self._fleet, demand=self._demand, current=())
+        self._take(rearranging.improve(nothing, None, self._effort).plan)
         self._next = now_seconds + PLAN_SECONDS
         return self._target()
 
     def decide(self, observed: Observed) -> Target | None:
         """A plan each minute, and more replicas where it is urgent."""
         self._source.observe(observed)
-        if observed.now_seconds >= self._next - 1e-6:
-            self._next = observed.now_seconds + PLAN_SECONDS
-            self._demand = self._source.forecast(observed.now_seconds)
-            improve = not observed.under_way and observed.now_seconds >= self._improve_at - 1e-6
-            self._replan(improve=improve)
-            if improve and moves(self._current, self._placements) == (0, 0):
-                self._improve_at = observed.now_seconds + self._improve_seconds
+        now = observed.now_seconds
+        if now < self._next - 1e-6:
+            return self._more(now)
+        self._next = now + PLAN_SECONDS
+        self._demand = self._source.forecast(now)
+        self._fleet = replace(self._fleet, peaks=self._source.peaks(now))
+        current = self._current()
+        leaving = tuple(sorted(observed.present - set(current), key=lambda replica: (replica.model, replica.server)))
+        fleet = replace(self._fleet, demand=self._demand, current=current, leaving=leaving)
+        if now < self._improve_at - 1e-6:
+            self._take(rearranging.mend(fleet, self._plan, observed.moving))
             return self._target()
-        return self._more(observed.now_seconds)
+        way = rearranging.improve(fleet, self._plan, self._effort, observed.moving)
+        self._take(way.plan)
+        if not way.moving:
+            self._improve_at = now + self._improve_seconds
+        return self._target()
 
-    def _replan(self, *, improve: bool) -> None:
-        current = self._current = tuple(replica for replicas in self._placements.values() for replica in replicas)
-        fleet = replace(self._fleet, demand=self._demand, current=current)
-        self._plan = plan(fleet, effort=self._effort if improve else Effort.quick())
-        self._placements = next_stage(fleet, self._plan, MOVES_AT_ONCE) if improve else self._plan.placements
+    def _take(self, made: Plan) -> None:
+        self._plan, self._placements = made, dict(made.placements)
+
+    def _current(self) -> tuple[Replica, ...]:
+        return tuple(replica for replicas in self._placements.values() for replica in replicas)
 
     def _more(self, now: float) -> Target | None:
         """The fast path: what is short of replicas gets some now, and nothing else moves."""
@@ -76,8 +83,7 @@ class Ergon:
         if not urgent:
             return None
         demand = {key: max(work, urgent.get(key, 0.0)) for key, work in self._demand.items()}
-        current = tuple(replica for replicas in self._placements.values() for replica in replicas)
-        made = plan(replace(self._fleet, demand=demand, current=current), effort=Effort.quick())
+        made = plan(replace(self._fleet, demand=demand, current=self._current()), effort=Effort.quick())
         grown = {}
         for key, stand in self._placements.items():
             held = {replica.server for replica in stand}
