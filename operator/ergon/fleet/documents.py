@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool
+from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool, parse_route
 from ergon.api.types import API_VERSION, GROUP, Spec
 from ergon.api.unknown import unknown_fields
 from ergon.fleet.build import build_model, build_pool, build_watt_limit
 from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey, WattLimit
 
-_OURS = ("AcceleratorPool", "SpecializedModel", "EnergyBudget")
+_OURS = ("AcceleratorPool", "SpecializedModel", "EnergyBudget", "TaskRoute")
+_NAMESPACED = ("SpecializedModel", "TaskRoute")
 _API_VERSIONS = {**dict.fromkeys(_OURS, API_VERSION), "Namespace": "v1"}
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME_LABEL = "kubernetes.io/metadata.name"
@@ -109,7 +110,7 @@ class _Reader:
     def _address(self, obj: dict[Any, Any], kind: str) -> tuple[str, str]:
         metadata = _metadata(obj)
         namespace = metadata.get("namespace") or self.default_namespace
-        return (str(namespace) if kind == "SpecializedModel" else ""), str(metadata.get("name") or "")
+        return (str(namespace) if kind in _NAMESPACED else ""), str(metadata.get("name") or "")
 
     def _take(self, item: Document, kind: str, namespace: str, name: str) -> None:
         obj = item.content
@@ -130,6 +131,9 @@ class _Reader:
             case "EnergyBudget":
                 limit = build_watt_limit(name, _parsed(parse_budget, obj))
                 self.limits += [limit] if limit is not None else []
+            case "TaskRoute":
+                _namespace_name(namespace, "metadata.namespace")
+                _parsed(parse_route, obj)  # planned is what its models are asked; here it is only checked
             case "Namespace":
                 self.namespaces[_namespace_name(name, "metadata.name")] = {**labels, _NAME_LABEL: name}
 
