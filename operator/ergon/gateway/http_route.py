@@ -61,10 +61,11 @@ class RouteService:
         except Malformed as problem:
             raise Failure(Kind.BAD_REQUEST, str(problem)) from None
         passed = passing.to_server(request.raw_headers, plain=True)
-        added: dict[Route, tuple[str, ...]] = {}
+        added: dict[str, tuple[str, ...]] = {}
+        """By route: outputs that the client did not ask for."""
 
         def asker(of: Route) -> Ask[HttpReply]:
-            asked, added[of] = (body, ()) if compressed else kserve.asking_for(body, of.names)
+            asked, added[of.name] = (body, ()) if compressed else kserve.asking_for(body, of.names)
             sent = HttpRequest("POST", "/infer", _with_length(passed, asked), asked.data, not kserve.is_sequence(body))
 
             async def ask(candidate: Candidate, awake_by: float) -> HttpReply:
@@ -73,7 +74,7 @@ class RouteService:
             return ask
 
         given = await self._tasks.answer(route, asker, deadline, wish)
-        return _response(route, given, added[given.route])
+        return _response(route, given, added[given.route.name])
 
     async def _metadata(self, request: web.BaseRequest, route: Route) -> web.Response:
         """Inputs and outputs as the first model that can tell has them, under the route's name."""

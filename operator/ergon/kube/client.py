@@ -376,9 +376,10 @@ class _Connection:
             headers[setting["key"]] = setting["value"]
         try:
             async with asyncio.timeout(_SILENCE_SECONDS) as silence:
-                response = await self._api.rest_client.request(
+                answer = await self._api.rest_client.request(
                     "GET", configuration.host + url, headers=headers, _request_timeout=_UNTIMED
                 )
+                response = answer.response
                 try:
                     if response.status != 200:
                         raise error_of(call, response.status, (await response.read()).decode(errors="replace"))
