@@ -18,6 +18,8 @@ from ergon.gateway.tasks import Given, Tasks
 from ergon.gateway.wire import decoded, json_response, read_body
 
 _HEADER_LENGTH = kserve.HEADER_LENGTH.lower().encode()
+_NO_JSON = "failed to parse the request JSON"
+"""Triton 2.6x says so with HTTP 500, though no other model will make anything of it."""
 
 
 class RouteService:
@@ -106,7 +108,10 @@ def _with_length(headers: passing.Headers, body: kserve.Body) -> passing.Headers
 def _sound(candidate: Candidate, reply: HttpReply) -> HttpReply:
     """An answer that the model gave. Raises Failure where it says that it cannot."""
     if reply.status >= 500:
-        raise Failure(Kind.BROKEN, f"{candidate.served} answers HTTP {reply.status}: {_error_of(reply)}")
+        error = _error_of(reply)
+        if error.startswith(_NO_JSON):
+            raise Failure(Kind.BAD_REQUEST, error)
+        raise Failure(Kind.BROKEN, f"{candidate.served} answers HTTP {reply.status}: {error}")
     return reply
 
 

@@ -1,6 +1,7 @@
 """One gateway process: health first, then what is known, then the two listeners; and the end in the opposite order."""
 
 import asyncio
+import gc
 import logging
 import signal
 
@@ -112,6 +113,8 @@ class Gateway:
     def _listed(self) -> None:
         if self._state and self._state != "stopping" and self._follower.synced:
             self._state = ""
+            gc.collect()
+            gc.freeze()  # what stands now stays: a full collection would look through it again and again
             log.info("ready: %d routes", len(self._directory.routes()))
 
     def _ready(self) -> str:

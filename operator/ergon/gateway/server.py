@@ -72,6 +72,9 @@ class HttpServer:
                 response = await self._dispatch(request)
         finally:
             self._under_way -= 1
+        if response.prepared:
+            return response
+        response.headers["Server"] = "ergon-gateway"
         if self._draining:
             response.force_close()
         return response
