@@ -1,6 +1,7 @@
 """A gateway in this process, in front of servers that are a few lines each: for what goes wrong on the wire."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -110,12 +111,30 @@ class Wire:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
+def _kept(talk: Talk, talking: "set[asyncio.Task[None]]") -> Talk:
+    """The same talk; its connection is closed when the test is over."""
+
+    async def talks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talking.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # streams of Python 3.11 make an error of it
+                await talk(reader, writer)
+        finally:
+            talking.discard(task)
+            writer.transport.abort()
+
+    return talks
+
+
 @asynccontextmanager
 async def wire(*servers: Talk, wake: Callable[[Object], tuple[int, Object]] | None = None, **changes: Any) -> AsyncIterator[Wire]:
     """A gateway whose servers are at 127.0.0.2, 127.0.0.3 and so on. `wake` stands in for the operator."""
     port, listening = 0, []
+    talking: set[asyncio.Task[None]] = set()
     for number, talk in enumerate(servers):
-        listening.append(await asyncio.start_server(talk, f"127.0.0.{number + 2}", port))
+        listening.append(await asyncio.start_server(_kept(talk, talking), f"127.0.0.{number + 2}", port))
         port = port or listening[0].sockets[0].getsockname()[1]
     wakes: list[Object] = []
 
@@ -149,7 +168,12 @@ async def wire(*servers: Talk, wake: Callable[[Object], tuple[int, Object]] | No
         try:
             yield world
         finally:
+            await client.close()
             await serving.close()
             await operator.cleanup()
             for server in listening:
                 server.close()
+            for task in talking:
+                task.cancel()
+            await asyncio.gather(*talking, return_exceptions=True)
+            await asyncio.sleep(0)  # transports say their last to their sockets
