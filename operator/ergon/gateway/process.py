@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from ergon.gateway.directory import Directory
 from ergon.gateway.following import Follower
 from ergon.gateway.metrics import Metrics
+from ergon.gateway.sampling import Sampler
 from ergon.gateway.serving import Serving
 from ergon.gateway.settings import Settings
 from ergon.kube.client import KubeClient
@@ -28,6 +29,7 @@ class Gateway:
         self.metrics, self._directory = Metrics(), Directory()
         self._state = "reading routes and models"
         self._serving = Serving(settings, self._directory, self.metrics, lambda: self._state)
+        self._sampler = Sampler(client, self._directory, self._serving.http_models, self.metrics)
         self._follower = Follower(client, self._directory, settings.watch_namespaces, self._listed)
 
     async def run(self) -> int:
@@ -41,6 +43,7 @@ class Gateway:
         background = [
             asyncio.create_task(self._follower.run(), name="following"),
             asyncio.create_task(self._tidy(), name="tidying"),
+            asyncio.create_task(self._sampler.run(), name="sampling"),
         ]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
