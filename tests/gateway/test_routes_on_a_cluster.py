@@ -29,7 +29,7 @@ def test_the_smallest_model_answers_until_it_is_unsure(world: World, gateway: Ga
         world.apply(scored(world, namespace, "small", 0.7), scored(world, namespace, "big", 0.9))
         world.apply(
             route(namespace, "guess"),
-            route(namespace, "quick", escalation={"after": "300ms"}),
+            route(namespace, "quick", escalation={"after": "1s"}),
             route(namespace, "never", escalation={"when": [{"output": "SCORE", "below": 0.5}], "maxRate": 0}),
             route(namespace, "turned", order=["big", "small"]),
             route(namespace, "spare", task="nothing", fallback="guess"),
@@ -48,7 +48,6 @@ def test_the_smallest_model_answers_until_it_is_unsure(world: World, gateway: Ga
         assert said(gateway.infer(guess, "small=0.9", ergon_escalation="force")) == ("big", "big", "Forced")
         assert said(gateway.infer(guess, "small-fails=1")) == ("big", "small,big", "Unavailable")
         assert said(gateway.infer(guess, "small=0.1 big-fails=1")) == ("small", "small,big", "Confidence,held")
-        assert said(gateway.infer(f"{namespace}/quick", "small-seconds=1")) == ("big", "small,big", "Late")
         assert said(gateway.infer(f"{namespace}/quick", "small=0.1")) == ("small", "small", None)
         assert said(gateway.infer(f"{namespace}/never", "small=0.1")) == ("small", "small", "held")
         assert said(gateway.infer(f"{namespace}/turned", "big=0.1")) == ("small", "big,small", "Confidence")
@@ -58,6 +57,7 @@ def test_the_smallest_model_answers_until_it_is_unsure(world: World, gateway: Ga
         assert answer.json()["model_name"] == "guess"
         failed = gateway.infer(guess, "small-fails=1 big-fails=1")
         assert (failed.status, "told to fail" in failed.json()["error"]) == (502, True)
+        assert said(gateway.infer(f"{namespace}/quick", "small-seconds=2")) == ("big", "small,big", "Late")
         late = gateway.infer(guess, "small-seconds=3", ergon_timeout="500ms")
         assert (late.status, late.seconds < 2) == (504, True)
         nobody = gateway.infer(f"{namespace}/lost", "x")
