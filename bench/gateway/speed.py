@@ -2,7 +2,7 @@
 
 A back-end in Go answers at once. The gateway (or Traefik) has one core for itself; the load generator (vegeta) and the back-end
 have the other. Saturation: as many requests as 32 or 256 connections carry, and the CPU seconds that the process took for them.
-Added time: requests at a constant rate over at most 32 connections, a request's time counted from when it was due; straight to the
+Added time: requests at a constant rate over at most 32 connections, each one's time counted from when it was due; straight to the
 back-end and through the gateway in turn, at a quarter and at half of what saturates the gateway.
 """
 
