@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.engine.gateway import ARGUMENTS, asleep, burst, gateway_and_operator, kill, pods, slices, url_of
-from tests.engine.world import Object, Operator, World, model, until, write_model
+from tests.engine.world import Object, Operator, World, model, pool, until, write_model
 
 pytestmark = pytest.mark.cluster
 WAKE_BEYOND_LOAD_SECONDS = 1.5
@@ -44,6 +44,25 @@ def test_it_sleeps_when_idle_wakes_when_asked_and_its_answers_are_its_own(world:
         assert woken["first"] - cold["loadSeconds"] <= WAKE_BEYOND_LOAD_SECONDS
         assert world.ask(namespace, name) == 42.0  # the server itself now
         asleep(world, namespace, name)
+
+
+def test_a_pool_without_servers_starts_one(world: World) -> None:
+    world.apply(pool("cold", servers={"min": 0, "max": 1}))
+    world.kubectl("label", "ap", "cold", "test=cold")
+    try:
+        with sleepy(world, pools={"matchLabels": {"test": "cold"}}) as (namespace, name):
+
+            def servers() -> Object:
+                return dict(((world.get("ap", "cold") or {}).get("status") or {}).get("servers", {}))
+
+            until(lambda: servers() == {"desired": 0, "ready": 0}, "the pool without a server", 90)
+            woken = burst(world, url_of(namespace, name), 3, seconds=90)
+            cold = world.ready(namespace, name)["status"]["coldStart"]
+            print(f"server started, woken and answered in {woken['last']:.2f} s; {cold}")
+            assert woken["statuses"] == {"200": 3}, woken
+            assert cold["serverSeconds"] > cold["loadSeconds"]
+    finally:
+        world.kubectl("delete", "ap", "cold", "--wait=false")
 
 
 def test_a_thousand_requests_wake_it_once_and_none_fails(world: World, gateway: Operator) -> None:
