@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.engine.gateway import ARGUMENTS, asleep, burst, gateway_and_operator, kill, pods, slices, url_of
+from tests.engine.gateway import asleep, burst, gateway_and_operator, kill, pods, slices, url_of
 from tests.engine.world import Object, Operator, World, model, pool, until, write_model
 
 pytestmark = pytest.mark.cluster
@@ -85,7 +85,7 @@ def test_what_sleeps_when_the_operator_is_killed_is_answered_or_refused_in_time(
         results: list[Object] = []
         waiting = threading.Thread(target=lambda: results.append(burst(world, url_of(namespace, name), 5, seconds=60)))
         waiting.start()
-        world.operator(*ARGUMENTS, identity=operator.identity).leads()
+        world.operator(identity=operator.identity).leads()
         waiting.join(90)
         assert results[0]["statuses"] == {"200": 5}, results
         # A model that slept before sleeps on: the new operator woke nothing by itself.
@@ -95,7 +95,7 @@ def test_a_new_operator_lets_sleep_what_slept(world: World) -> None:
     with sleepy(world, idle_after="20s") as (namespace, name):
         operator = next(each for each in world.operators if each.process.poll() is None)
         operator.kill()
-        new = world.operator(*ARGUMENTS, identity=operator.identity)
+        new = world.operator(identity=operator.identity)
         new.leads()
         until(lambda: "asleep: the gateway wakes it" in new.log, "the new operator's first look", 30)
         time.sleep(3)  # long enough for a load, if there were one
@@ -114,7 +114,7 @@ def test_a_gateway_killed_with_requests_held_loses_those_and_no_more(world: Worl
         victim = pods(world)[0]
         kill(victim)
         until(lambda: len(pods(world)) == 2, "the gateway back", 60)
-        world.operator(*ARGUMENTS, identity=operator.identity).leads()
+        world.operator(identity=operator.identity).leads()
         waiting.join(90)
         print(results)
         statuses = results[0]["statuses"]

@@ -146,7 +146,7 @@ class ChatService:
                 await response.write(openai.first_chunk(stamp))
                 async for piece in _all(given.reply):
                     text, count = _told([piece], chat)
-                    tokens = count if count is not None else tokens
+                    tokens = tokens if count is None else count + (tokens or 0)
                     if text:
                         await response.write(openai.chunk(stamp, text))
             await response.write(openai.last_chunks(stamp, tokens, usage=asked.usage))

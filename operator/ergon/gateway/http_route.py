@@ -18,6 +18,8 @@ from ergon.gateway.tasks import Given, Tasks
 from ergon.gateway.wire import decoded, json_response, read_body
 
 _HEADER_LENGTH = kserve.HEADER_LENGTH.lower().encode()
+_NO_JSON = "failed to parse the request JSON"
+"""Triton 2.6x says so with HTTP 500, though no other model will make anything of it."""
 
 
 class RouteService:
@@ -61,10 +63,11 @@ class RouteService:
         except Malformed as problem:
             raise Failure(Kind.BAD_REQUEST, str(problem)) from None
         passed = passing.to_server(request.raw_headers, plain=True)
-        added: dict[Route, tuple[str, ...]] = {}
+        added: dict[str, tuple[str, ...]] = {}
+        """By route: outputs that the client did not ask for."""
 
         def asker(of: Route) -> Ask[HttpReply]:
-            asked, added[of] = (body, ()) if compressed else kserve.asking_for(body, of.names)
+            asked, added[of.name] = (body, ()) if compressed else kserve.asking_for(body, of.names)
             sent = HttpRequest("POST", "/infer", _with_length(passed, asked), asked.data, not kserve.is_sequence(body))
 
             async def ask(candidate: Candidate, awake_by: float) -> HttpReply:
@@ -73,7 +76,7 @@ class RouteService:
             return ask
 
         given = await self._tasks.answer(route, asker, deadline, wish)
-        return _response(route, given, added[given.route])
+        return _response(route, given, added[given.route.name])
 
     async def _metadata(self, request: web.BaseRequest, route: Route) -> web.Response:
         """Inputs and outputs as the first model that can tell has them, under the route's name."""
@@ -105,7 +108,10 @@ def _with_length(headers: passing.Headers, body: kserve.Body) -> passing.Headers
 def _sound(candidate: Candidate, reply: HttpReply) -> HttpReply:
     """An answer that the model gave. Raises Failure where it says that it cannot."""
     if reply.status >= 500:
-        raise Failure(Kind.BROKEN, f"{candidate.served} answers HTTP {reply.status}: {_error_of(reply)}")
+        error = _error_of(reply)
+        if error.startswith(_NO_JSON):
+            raise Failure(Kind.BAD_REQUEST, error)
+        raise Failure(Kind.BROKEN, f"{candidate.served} answers HTTP {reply.status}: {error}")
     return reply
 
 

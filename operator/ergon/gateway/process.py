@@ -1,26 +1,19 @@
 """One gateway process: health first, then what is known, then the two listeners; and the end in the opposite order."""
 
 import asyncio
+import gc
 import logging
 import signal
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from ergon.gateway.chat import ChatService
 from ergon.gateway.directory import Directory
 from ergon.gateway.following import Follower
-from ergon.gateway.grpc_models import GrpcModels
-from ergon.gateway.http_models import HttpModels
-from ergon.gateway.http_plain import PlainService
-from ergon.gateway.http_route import RouteService
 from ergon.gateway.metrics import Metrics
-from ergon.gateway.rpc import RpcServer
-from ergon.gateway.server import HttpServer
+from ergon.gateway.sampling import Sampler
+from ergon.gateway.serving import Serving
 from ergon.gateway.settings import Settings
-from ergon.gateway.tasks import Tasks
-from ergon.gateway.upstream import Upstream
-from ergon.gateway.waking import Waker
 from ergon.kube.client import KubeClient
 
 log = logging.getLogger("ergon.gateway")
@@ -35,27 +28,9 @@ class Gateway:
         self._settings, self._client = settings, client
         self.metrics, self._directory = Metrics(), Directory()
         self._state = "reading routes and models"
-        self._upstream = Upstream(settings.server_http_port, settings.connections)
-        self._waker = Waker(
-            self._directory,
-            self.metrics,
-            settings.wake_url,
-            settings.wake_token_file,
-            held_requests=settings.held_requests,
-            held_bytes=settings.held_bytes,
-        )
+        self._serving = Serving(settings, self._directory, self.metrics, lambda: self._state)
+        self._sampler = Sampler(client, self._directory, self._serving.http_models, self.metrics)
         self._follower = Follower(client, self._directory, settings.watch_namespaces, self._listed)
-        tasks = Tasks(self._directory, self.metrics)
-        http = HttpModels(self._directory, self._upstream, self._waker, settings.answer_bytes)
-        self._grpc = GrpcModels(self._directory, self._waker, settings.server_grpc_port, settings.answer_bytes)
-        self._http_server = HttpServer(
-            settings,
-            RouteService(settings, self._directory, tasks, http),
-            PlainService(settings, self._directory, http, self._upstream, self._waker, self.metrics),
-            ChatService(settings, tasks, self._grpc),
-            self._ready,
-        )
-        self._rpc = RpcServer(settings, self._directory, tasks, self._grpc, self.metrics, self._ready)
 
     async def run(self) -> int:
         """Until stopped by a signal. The exit code. Raises OSError where a port cannot be bound."""
@@ -63,11 +38,12 @@ class Gateway:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         health = await self._serve_health()
-        http_port, grpc_port = await self._http_server.start(), await self._rpc.start()
+        http_port, grpc_port = await self._serving.start()
         log.info("serving: HTTP on port %d, gRPC on port %d", http_port, grpc_port)
         background = [
             asyncio.create_task(self._follower.run(), name="following"),
             asyncio.create_task(self._tidy(), name="tidying"),
+            asyncio.create_task(self._sampler.run(), name="sampling"),
         ]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,37 +61,23 @@ class Gateway:
     async def _drain(self) -> None:
         """Not ready at once; taking requests until nobody sends any more; then the end of those under way."""
         self._state = "stopping"
-        self._http_server.drain()
+        self._serving.drain()
         log.info("stopping: requests are taken for %g s more", self._settings.drain_seconds)
         await asyncio.sleep(self._settings.drain_seconds)
-        held = asyncio.create_task(self._give_up_holding())
-        await asyncio.gather(self._http_server.close(), self._rpc.close())
-        held.cancel()
-        await asyncio.gather(held, return_exceptions=True)
-        await self._waker.close()
-        await self._grpc.close()
-        self._upstream.close()
-
-    async def _give_up_holding(self) -> None:
-        """Who still waits for a model shortly before the end is told to ask again."""
-        await asyncio.sleep(max(0.0, self._settings.stop_seconds - 2))
-        await self._waker.close()
+        await self._serving.close()
 
     async def _tidy(self) -> None:
         """Let go of servers that are gone."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
-            known = self._directory.all_addresses()
-            self._upstream.keep_only(known)
-            await self._grpc.keep_only(known)
+            await self._serving.tidy()
 
     def _listed(self) -> None:
         if self._state and self._state != "stopping" and self._follower.synced:
             self._state = ""
+            gc.collect()
+            gc.freeze()  # what stands now stays: a full collection would look through it again and again
             log.info("ready: %d routes", len(self._directory.routes()))
-
-    def _ready(self) -> str:
-        return self._state
 
     async def _serve_health(self) -> web.AppRunner:
         app = web.Application()

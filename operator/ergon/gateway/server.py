@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from ergon import __version__
+from ergon.gateway import kserve
 from ergon.gateway.chat import ChatService
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_plain import PlainService
@@ -21,6 +22,8 @@ HEAD_SECONDS = 20.0
 """A client that has not sent the head of a first request by then is sent away."""
 IDLE_SECONDS = 75.0
 _BACKLOG = 4096
+_SILENT = logging.getLogger("ergon.gateway.silent")
+_SILENT.disabled = True
 _SERVER = {"name": "ergon-gateway", "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
@@ -43,6 +46,7 @@ class HttpServer:
             handler_cancellation=True,  # who has gone waits for no answer
             auto_decompress=False,
             access_log=None,
+            logger=_SILENT,  # what is no HTTP is answered 400; a line for each would fill the log
             keepalive_timeout=IDLE_SECONDS,
             lingering_time=5.0,
         )
@@ -70,8 +74,14 @@ class HttpServer:
                 )
             else:
                 response = await self._dispatch(request)
+        except Exception:
+            log.exception("%s %s: an error of the gateway itself", request.method, request.raw_path[:200])
+            response = web.Response(status=500, body=kserve.error("an error of the gateway itself; its log says which"))
         finally:
             self._under_way -= 1
+        if response.prepared:
+            return response
+        response.headers["Server"] = "ergon-gateway"
         if self._draining:
             response.force_close()
         return response

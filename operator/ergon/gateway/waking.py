@@ -24,6 +24,8 @@ ASK_AGAIN_SECONDS = 3.0
 """While a model is not ready the operator is told again, so that a lost answer or a new leader does no harm."""
 RETRY_SECONDS = 0.25
 CALL_SECONDS = 3.0
+LAST_WORD_SECONDS = 0.02
+"""Waiting ends so long before the deadline, so that what it was for can still be said."""
 _HOPELESS_SECONDS = 10.0
 
 
@@ -89,7 +91,7 @@ class Waker:
         self._count(served, 1, size_bytes)
         began = loop.time()
         try:
-            async with asyncio.timeout_at(awake_by):
+            async with asyncio.timeout_at(awake_by - LAST_WORD_SECONDS):
                 await turn
         except TimeoutError:
             message = f"{served} was not awake within {loop.time() - began:.3g} s: {sleeper.state}"

@@ -379,7 +379,7 @@ class _Connection:
                 answer = await self._api.rest_client.request(
                     "GET", configuration.host + url, headers=headers, _request_timeout=_UNTIMED
                 )
-                response = answer.response  # aiohttp's own: the library's wrapper reads whole bodies only
+                response = answer.response
                 try:
                     if response.status != 200:
                         raise error_of(call, response.status, (await response.read()).decode(errors="replace"))

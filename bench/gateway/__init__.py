@@ -1,0 +1,1 @@
+"""Benches of the gateway: speed against going straight and against Traefik, and escalation on real labels."""

@@ -1,0 +1,3 @@
+module ergon.dev/bench/backend
+
+go 1.24

@@ -1,0 +1,304 @@
+"""What goes wrong between clients, gateway and servers: cut connections, garbage, too much, too slow."""
+
+import asyncio
+import contextlib
+import io
+import json
+import time
+
+import pytest
+
+from tests.gateway.wire import GOOD, Server, answered, wire
+
+UNSURE = {"outputs": [{"name": "SCORE", "datatype": "FP32", "shape": [1, 1], "data": [0.1]}]}
+SEQUENCE = json.dumps({"parameters": {"sequence_id": 1}, "inputs": []}).encode()
+
+
+async def test_a_server_that_cuts_the_connection_is_replaced_by_another_and_asked_last_from_then_on() -> None:
+    broken, sound = Server(lambda number, _: None), Server(lambda number, _: answered())
+    async with wire(broken, sound) as world:
+        world.model("m", "127.0.0.2", "127.0.0.3")
+        world.route()
+        for _ in range(20):
+            assert (await world.post())[0] == 200
+        assert len(broken.requests) <= 1
+        assert len(sound.requests) == 20
+
+
+@pytest.mark.parametrize(
+    "half", [b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b"\x00\x01 no HTTP\r\n\r\n"]
+)
+async def test_half_an_answer_is_none(half: bytes) -> None:
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(half)
+        await writer.drain()
+        writer.close()
+
+    async with wire(dies, Server(lambda number, _: answered())) as world:
+        world.model("m", "127.0.0.2", "127.0.0.3")
+        world.route()
+        assert [(await world.post())[0] for _ in range(5)] == [200] * 5
+        assert [(await world.post("/v2/models/a.m/infer"))[0] for _ in range(5)] == [200] * 5
+
+
+async def test_a_kept_connection_that_the_server_closed_meanwhile_costs_no_request() -> None:
+    closes = Server(lambda number, _: answered() if number % 2 else None)
+    async with wire(closes) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        assert [(await world.post())[0] for _ in range(6)] == [200] * 6
+
+
+async def test_a_request_of_a_sequence_is_never_sent_twice() -> None:
+    broken, sound = Server(lambda number, _: None), Server(lambda number, _: answered())
+    async with wire(broken, sound) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        status, _, body = await world.post(data=SEQUENCE)
+        assert (status, len(broken.requests)) == (502, 1)
+        assert "closed the connection" in body["error"] or "broke" in body["error"]
+
+
+async def test_a_server_without_the_model_is_left_for_one_that_has_it() -> None:
+    left = Server(lambda number, _: answered({"error": "Request for unknown model: 'a.m' is not found"}, "404 Not Found"))
+    sound = Server(lambda number, _: answered())
+    async with wire(left, sound) as world:
+        world.model("m", "127.0.0.2", "127.0.0.3")
+        world.route()
+        assert [(await world.post())[0] for _ in range(10)] == [200] * 10
+
+
+async def test_a_request_that_no_model_takes_goes_to_one_model_alone() -> None:
+    small = Server(lambda number, _: answered({"error": "unexpected shape"}, "400 Bad Request"))
+    big = Server(lambda number, _: answered())
+    async with wire(small, big) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route()
+        status, _, body = await world.post()
+        assert (status, body) == (400, {"error": "unexpected shape"})
+        assert big.requests == []
+
+
+@pytest.mark.parametrize("answer", [b"", b"[1]", b'{"outputs": 3}', b'{"outputs": [{"name": "OTHER"}]}', b"\xff" * 10])
+async def test_an_answer_that_cannot_be_judged_escalates(answer: bytes) -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
+    async with wire(Server(lambda number, _: raw), Server(lambda number, _: answered())) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route()
+        status, headers, body = await world.post()
+        assert (status, body, headers["ergon-escalated"]) == (200, GOOD, "Malformed")
+
+
+async def test_a_late_model_is_left_before_another_is_asked_and_never_answers_twice() -> None:
+    cancelled = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()  # until the gateway lets go of it
+        cancelled.set()
+        writer.close()
+
+    order: list[bool] = []
+
+    def big(number: int, _: bytes) -> bytes:
+        order.append(cancelled.is_set())
+        return answered()
+
+    async with wire(slow, Server(big)) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route(escalation={"after": "100ms"})
+        status, headers, body = await world.post()
+        assert (status, body, headers["ergon-escalated"], headers["ergon-models"]) == (200, GOOD, "Late", "small,big")
+        await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_beyond_the_rate_a_late_model_is_waited_for() -> None:
+    async def slowly(number: int, _: bytes) -> bytes:
+        await asyncio.sleep(0.3)
+        return answered()
+
+    big = Server(lambda number, _: answered())
+    async with wire(Server(lambda number, request: slowly(number, request)), big) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route(escalation={"after": "100ms", "maxRate": 0})
+        status, headers, _ = await world.post()
+        assert (status, headers["ergon-models"], big.requests) == (200, "small", [])
+        assert world.counted("ergon_gateway_wished_escalations_total", namespace="a", route="r") == 1
+
+
+async def test_the_operators_order_rate_and_joules_hold() -> None:
+    async with wire(Server(lambda number, _: answered(UNSURE)), Server(lambda number, _: answered())) as world:
+        world.model("small", "127.0.0.2", quality=0.9)
+        world.model("big", "127.0.0.3", quality=0.1)
+        told = [
+            {"model": "small", "joulesPerRequest": 0.5, "provenance": "measured"},
+            {"model": "big", "joulesPerRequest": 2.0, "provenance": "derived"},
+            {"model": "gone", "joulesPerRequest": 9.0, "provenance": "assumed"},
+        ]
+        world.route(status={"candidates": told, "allowedRate": 1.0})
+        _, headers, _ = await world.post()
+        assert (headers["ergon-models"], headers["ergon-joules"], headers["ergon-joules-provenance"]) == (
+            "small,big",
+            "2.5",
+            "derived",
+        )
+        world.route(status={"candidates": told, "allowedRate": 0.0})
+        _, headers, body = await world.post()
+        assert (headers["ergon-models"], headers["ergon-escalated"], headers["ergon-joules"]) == ("small", "held", "0.5")
+        assert body == UNSURE
+        world.route(status={"candidates": told[1:2]})
+        _, headers, _ = await world.post()
+        assert headers["ergon-models"] == "big"
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:
+    server = Server(lambda number, _: answered())
+    async with wire(server, body_bytes=1 << 16) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        assert (await world.post(data=b"x" * (1 << 16)))[0] == 200
+
+        async def pieces(size: int):  # type: ignore[no-untyped-def]
+            for _ in range(size >> 12):
+                yield b"x" * 4096
+
+        assert (await world.post(data=pieces(1 << 18)))[0] == 413
+        assert len(server.requests) == 1
+        assert (await world.post("/v2/models/a.m/infer", data=pieces(1 << 18)))[0] == 413  # streams until it is too much
+
+
+async def test_large_bodies_stream_through_to_a_model() -> None:
+    seen: list[int] = []
+
+    async def counts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        total = 0
+        while total < 8 << 20:
+            total += len(await reader.read(1 << 16))
+        seen.append(total)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(64):
+            writer.write(b"10000\r\n" + b"y" * 65536 + b"\r\n")
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with wire(counts) as world:
+        world.model("m", "127.0.0.2")
+        status, _, body = await world.post("/v2/models/a.m/infer", data=io.BytesIO(b"x" * (8 << 20)))
+        assert (status, seen, len(body)) == (200, [8 << 20], 4 << 20)
+
+
+async def test_a_client_that_sends_slowly_is_told_so() -> None:
+    async with wire(Server(lambda number, _: answered()), body_seconds=0.2) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 408")
+        writer.close()
+
+
+async def test_who_goes_away_is_waited_for_by_nobody() -> None:
+    came, let_go = asyncio.Event(), asyncio.Event()
+
+    async def waits(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        came.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        let_go.set()
+        writer.close()
+
+    async with wire(waits) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+        await asyncio.wait_for(came.wait(), 5)
+        writer.transport.abort()
+        await asyncio.wait_for(let_go.wait(), 5)
+        labels = {"namespace": "a", "route": "r", "model": "", "outcome": "cancelled"}
+        assert world.counted("ergon_gateway_requests_total", **labels) == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nContent-Length: abc\r\n\r\n",
+        b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"GET /a/r/v2/models/x HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_garbage_gets_400_and_no_server_sees_it(raw: bytes) -> None:
+    server = Server(lambda number, _: answered())
+    async with wire(server) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(raw)
+        answer = await asyncio.wait_for(reader.readline(), 10)
+        assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+        assert server.requests == []
+        writer.close()
+
+
+async def test_headers_pass_but_those_of_a_connection_or_the_gateway() -> None:
+    server = Server(lambda number, _: answered())
+    async with wire(server) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        await world.post(traceparent=trace, ergon_timeout="5s", Accept_Encoding="gzip", x_team="blue")
+        head = server.requests[0].lower()
+        assert b"traceparent: " + trace.encode() in head
+        assert b"x-team: blue" in head
+        assert b"ergon-" not in head
+        assert b"accept-encoding" not in head
+        assert b"post /v2/models/a.m/infer http/1.1" in head
+
+
+async def test_more_requests_than_are_possible_at_once_are_told_to_come_again() -> None:
+    release, full = asyncio.Event(), asyncio.Event()
+    came: list[bytes] = []
+
+    async def holds(number: int, request: bytes) -> bytes:
+        came.append(request)
+        if len(came) == 5:
+            full.set()
+        await release.wait()
+        return answered()
+
+    async with wire(Server(lambda number, request: holds(number, request)), requests_at_once=5) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        tasks = [asyncio.create_task(world.post()) for _ in range(5)]
+        await asyncio.wait_for(full.wait(), 5)
+        status, headers, _ = await world.post()
+        assert (status, headers["Retry-After"]) == (503, "1")
+        release.set()
+        assert [(await task)[0] for task in tasks] == [200] * 5
+
+
+async def test_an_answer_that_never_comes_ends_at_the_deadline() -> None:
+    async def never(number: int, _: bytes) -> bytes:
+        await asyncio.sleep(60)
+        return b""
+
+    async with wire(Server(lambda number, request: never(number, request))) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        began = time.monotonic()
+        assert (await world.post(ergon_timeout="300ms"))[0] == 504
+        assert (await world.post("/v2/models/a.m/infer", ergon_timeout="300ms"))[0] == 504
+        assert time.monotonic() - began < 3
