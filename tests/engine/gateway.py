@@ -54,12 +54,14 @@ def gateway_and_operator(world: World, replicas: int = 2) -> Iterator[Operator]:
         if operator.process.poll() is None:
             operator.stop()
     world.apply(*objects(replicas))
-    operator = world.operator(*ARGUMENTS)
+    world.arguments = ARGUMENTS
+    operator = world.operator()
     operator.leads()
     until(lambda: len(pods(world)) == replicas, "the gateway's pods ready", 90)
     try:
         yield operator
     finally:
+        world.arguments = ()
         for each in world.operators:
             if each.process.poll() is None:
                 each.stop()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.engine.gateway import ARGUMENTS, asleep, burst, gateway_and_operator, kill, pods, route_url, steady
+from tests.engine.gateway import asleep, burst, gateway_and_operator, kill, pods, route_url, steady
 from tests.engine.world import Object, Operator, World, model, triton_pids, until, write_model
 
 pytestmark = pytest.mark.cluster
@@ -141,7 +141,7 @@ def test_a_killed_operator_costs_no_request(world: World) -> None:
         with steady(world, route_url(namespace, "r"), NOT_SURE_OF) as clients:
             operator.kill()
             time.sleep(20)
-            world.operator(*ARGUMENTS, identity=operator.identity).leads()
+            world.operator(identity=operator.identity).leads()
             time.sleep(2)
         clients.assert_unharmed()
 

@@ -73,6 +73,8 @@ class World:
     cluster: Cluster
     operators: "list[Operator]" = field(default_factory=list)
     ports: Iterator[int] = field(default_factory=itertools.count)
+    arguments: tuple[str, ...] = ()
+    """Of every operator that is started without arguments of its own."""
 
     def __post_init__(self) -> None:
         self.reader = Reader(self.cluster.kubeconfig)
@@ -197,7 +199,9 @@ class World:
 
     def operator(self, *arguments: str, identity: str = "", kubeconfig: Path | None = None) -> "Operator":
         """Start an operator inside the cluster's network, with a Lease; under the identity of a dead one it leads at once."""
-        operator = Operator(self, identity or f"op-{uuid.uuid4().hex[:6]}", arguments, 19000 + next(self.ports), kubeconfig)
+        operator = Operator(
+            self, identity or f"op-{uuid.uuid4().hex[:6]}", arguments or self.arguments, 19000 + next(self.ports), kubeconfig
+        )
         self.operators.append(operator)
         return operator
 

@@ -1,0 +1,96 @@
+"""A route's status is written when it says something else, not when a figure trembles."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from ergon.demand.cascade import RouteFigures
+from ergon.engine.cache import Cache
+from ergon.engine.routes import RouteWriter
+from ergon.fleet.types import ModelKey
+from ergon.reconcile.routes import RouteModel, RouteView
+
+KEY = ModelKey("team", "languages")
+ROUTE = {
+    "metadata": {"namespace": "team", "name": "languages", "uid": "u", "generation": 3, "resourceVersion": "1"},
+    "spec": {"task": "language"},
+}
+SMALL = RouteModel("small", "language", {}, 0.8, "Ready", 0.25)
+FIGURES = RouteFigures(10.0, 0.2, 0.2, 3.0)
+
+
+class ApiServer:
+    """As much of a client as writing statuses takes; it answers with what it was given."""
+
+    def __init__(self) -> None:
+        self.written: list[dict[str, Any]] = []
+
+    async def apply_status(self, obj: dict[str, Any]) -> dict[str, Any]:
+        self.written.append(obj["status"])
+        return obj
+
+
+class Events:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def record(self, subject: dict[str, Any], level: str, reason: str, message: str) -> None:
+        self.told.append((level, reason))
+
+
+def course(*views: RouteView) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """The statuses and events that a course of views leads to."""
+
+    async def run() -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+        cache, api, events = Cache(), ApiServer(), Events()
+        cache.put("TaskRoute", ROUTE)
+        writer = RouteWriter(api, cache, events, lambda: "2026-01-01T00:00:00Z")  # type: ignore[arg-type]
+        for view in views:
+            writer.wish(view)
+            while writer.queue.depth:  # noqa: ASYNC110 - the queue tells nobody
+                await asyncio.sleep(0)
+        await writer.queue.close()
+        return api.written, events.told
+
+    return asyncio.run(run())
+
+
+def view(**said: Any) -> RouteView:
+    record = Cache()
+    record.put("TaskRoute", ROUTE)
+    base = RouteView(KEY, record.routes[KEY].spec, models=(SMALL,), fallbacks={"languages": None}, figures=FIGURES)
+    return replace(base, **said)
+
+
+def test_figures_that_tremble_write_nothing() -> None:
+    near = RouteFigures(10.9, 0.21, 0.22, 3.2)
+    written, told = course(view(), view(figures=near, models=(replace(SMALL, joules=0.27),)), view())
+    assert len(written) == 1
+    assert written[0]["observedGeneration"] == 3
+    assert told == []
+
+
+def test_figures_that_change_much_are_written() -> None:
+    written, _ = course(view(), view(figures=RouteFigures(20.0, 0.5, 0.5, 6.0)))
+    assert [status["escalationRate"] for status in written] == [0.2, 0.5]
+
+
+def test_who_is_asked_is_written_at_once_and_told_where_nobody_is_left() -> None:
+    asleep, down = replace(SMALL, state="Asleep"), replace(SMALL, state="NotReady")
+    written, told = course(view(), view(models=(asleep,)), view(models=(down,)), view())
+    assert [status["candidates"][0]["state"] for status in written] == ["Ready", "Asleep", "NotReady", "Ready"]
+    assert told == [("Normal", "Asleep"), ("Warning", "NoModelReady"), ("Normal", "Ready")]
+
+
+def test_a_route_that_is_gone_is_not_written() -> None:
+    async def run() -> int:
+        cache, api = Cache(), ApiServer()
+        writer = RouteWriter(api, cache, Events(), lambda: "")  # type: ignore[arg-type]
+        writer.wish(view())
+        writer.forget(KEY)
+        await writer.queue.close()
+        return len(api.written)
+
+    assert asyncio.run(run()) == 0
