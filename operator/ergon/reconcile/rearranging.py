@@ -24,6 +24,7 @@ DRAIN_SECONDS = 70.0
 """Until a replica out of traffic may be unloaded: one connection age, and ten seconds."""
 CLOSINGS_AT_ONCE = 4
 TRIES_AT_ONCE = 6
+_KINDS_TRIED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class Way:
 
 def mend(fleet: Fleet, before: Plan | None, moving: frozenset[ModelKey] = frozenset(), *, lean: bool = True) -> Plan:
     """What stands, with the least that must be added; if `lean`, less what nothing needs. `moving`: models on their way."""
-    made = _on_one_pool(fleet, Effort.quick(), before)
+    made = _on_one_kind(fleet, Effort.quick(), before)
     back = _back(fleet, made)
     if back:
         fleet = replace(fleet, current=fleet.current + back, leaving=tuple(r for r in fleet.leaving if r not in back))
-        made = _on_one_pool(fleet, Effort.quick(), before)
+        made = _on_one_kind(fleet, Effort.quick(), before)
     return close(fleet, drop(fleet, made, moving), moving) if lean and not made.short else made
 
 
@@ -54,10 +55,10 @@ def _back(fleet: Fleet, made: Plan) -> tuple[Replica, ...]:
 def improve(fleet: Fleet, before: Plan | None, effort: Effort, moving: frozenset[ModelKey] = frozenset()) -> Way:
     """A stage towards better places, where those are worth the way; else as `mend`."""
     if not fleet.current:
-        return Way(_on_one_pool(fleet, effort, before), False)
+        return Way(_on_one_kind(fleet, effort, before), False)
     mended = mend(fleet, before, moving)
     current = standing(mended)
-    better = _on_one_pool(replace(fleet, current=current), effort, None)
+    better = _on_one_kind(replace(fleet, current=current), effort, None)
     if not _worth_it(fleet, mended, better):
         return Way(mended, False)
     stage = next_stage(replace(fleet, current=current), better, max(0, MOVES_AT_ONCE - len(moving)))
@@ -84,7 +85,7 @@ def drop(fleet: Fleet, made: Plan, moving: frozenset[ModelKey]) -> Plan:
         return made
     left = {**made.placements, **kept}
     current = tuple(replica for replicas in left.values() for replica in replicas)
-    lean = _on_one_pool(replace(fleet, current=current), Effort.quick(), replace(made, placements=left))
+    lean = _on_one_kind(replace(fleet, current=current), Effort.quick(), replace(made, placements=left))
     return lean if not lean.short and lean.watts <= made.watts * (1 + 1e-9) else made
 
 
@@ -119,7 +120,7 @@ def _without(fleet: Fleet, made: Plan, pool: Pool, first: int) -> Plan | None:
         for key, replicas in made.placements.items()
     }
     current = tuple(replica for replicas in left.values() for replica in replicas)
-    other = _on_one_pool(replace(fleet, pools=pools, current=current), Effort.quick(), replace(made, placements=left))
+    other = _on_one_kind(replace(fleet, pools=pools, current=current), Effort.quick(), replace(made, placements=left))
     if other.short or made.watts - other.watts < LEAST_SAVING * made.watts or not _worth_it(fleet, made, other):
         return None
     return other
@@ -186,42 +187,41 @@ def _least(model: Model) -> int:
     return model.fixed_replicas if model.fixed_replicas is not None else model.min_replicas
 
 
-def _on_one_pool(fleet: Fleet, effort: Effort, before: Plan | None) -> Plan:
-    """A plan in which the load of each model that generates is on one pool, where that leaves nothing short.
+def _on_one_kind(fleet: Fleet, effort: Effort, before: Plan | None) -> Plan:
+    """A plan in which the load of each model that generates is on one kind of accelerator, where that leaves nothing short.
 
     A gateway gives each replica as many requests as the next: beside one of 512 places one of 32 is full at a sixteenth.
     """
     made = plan(fleet, effort=effort, before=before)
-    for _ in range(3):
-        kept = _mixed(fleet, made)
-        if not kept:
-            break
-        fleet = replace(fleet, models=tuple(_only_on(model, fleet, kept.get(model.key)) for model in fleet.models))
-        other = plan(fleet, effort=effort, before=before)
-        if _lacks(other) > _lacks(made):
-            break
-        made = other
+    mixed = _mixed(fleet, made)
+    for rank in range(_KINDS_TRIED if mixed else 0):
+        kept = {key: pools[min(rank, len(pools) - 1)] for key, pools in mixed.items()}
+        models = tuple(_only_on(model, fleet, kept.get(model.key)) for model in fleet.models)
+        other = plan(replace(fleet, models=models), effort=effort, before=before)
+        if _lacks(other) <= _lacks(made):
+            return other
     return made
 
 
-def _mixed(fleet: Fleet, made: Plan) -> dict[ModelKey, str]:
-    """Models whose work is on more than one pool, with the pool that has most of it."""
+def _mixed(fleet: Fleet, made: Plan) -> dict[ModelKey, list[str]]:
+    """Models that generate and whose work is on accelerators of several kinds, with a pool of each, that with most work first."""
     found = {}
+    kinds = {pool.name: pool.product or pool.accelerator_class for pool in fleet.pools}
+    first = {kind: name for name, kind in reversed(kinds.items())}
     for model in fleet.models:
-        if not model.counts_tokens:
-            continue
         work: dict[str, float] = {}
-        for replica in made.placements.get(model.key, ()):
+        for replica in made.placements.get(model.key, ()) if model.counts_tokens else ():
             served = made.loads[replica].work_per_second
             if served > 0:
-                work[replica.server.pool] = work.get(replica.server.pool, 0.0) + served
+                kind = kinds[replica.server.pool]
+                work[kind] = work.get(kind, 0.0) + served
         if len(work) > 1:
-            found[model.key] = max(work, key=lambda pool: (work[pool], pool))
+            found[model.key] = [first[kind] for kind in sorted(work, key=lambda kind: (-work[kind], kind))]
     return found
 
 
 def _only_on(model: Model, fleet: Fleet, pool_name: str | None) -> Model:
-    """The model with the operating points that speak of one pool."""
+    """The model with the operating points that speak of one pool, and of its kind."""
     pool = next((pool for pool in fleet.pools if pool.name == pool_name), None)
     if pool is None:
         return model
