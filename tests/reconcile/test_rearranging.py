@@ -108,8 +108,9 @@ def test_the_way_costs_what_new_servers_and_old_ones_draw_meanwhile() -> None:
     few, many = made_for(made, a=250.0), made_for(made, a=500.0)
     pue = one.pue
     assert way_joules(made, many, few) == pytest.approx(pue * 100.0 * (rearranging.DRAIN_SECONDS + 300.0))
-    load = max(one.busy_watts or 0.0, one.idle_watts) * rearranging.LOAD_SECONDS
-    assert way_joules(made, few, many) == pytest.approx(pue * (100.0 * (60.0 + rearranging.LOAD_SECONDS) + load))
+    seconds = 2**30 / rearranging.LOAD_BYTES_PER_SECOND
+    load = max(one.busy_watts or 0.0, one.idle_watts) * seconds
+    assert way_joules(made, few, many) == pytest.approx(pue * (100.0 * (60.0 + seconds) + load))
 
 
 @given(WORK, WORK)

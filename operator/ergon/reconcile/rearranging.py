@@ -18,8 +18,8 @@ STAY_SECONDS = 3600.0
 PAYS_BACK = 1.5
 LEAST_SAVING = 0.002
 """Of a plan's watts: emptying a server that saves less is within what rounding does."""
-LOAD_SECONDS = 40.0
-"""From a server that is up to a replica that answers, where nothing is known: 40 s for 14 GiB (simulate/settings.py says why)."""
+LOAD_BYTES_PER_SECOND = 5e8
+"""Fetching and loading, each at 1 GB/s (simulate/settings.py says where that is from): 30 s for 14 GiB, 223 s for 104."""
 DRAIN_SECONDS = 70.0
 """Until a replica out of traffic may be unloaded: one connection age, and ten seconds."""
 CLOSINGS_AT_ONCE = 4
@@ -37,12 +37,28 @@ class Way:
 
 def mend(fleet: Fleet, before: Plan | None, moving: frozenset[ModelKey] = frozenset(), *, lean: bool = True) -> Plan:
     """What stands, with the least that must be added; if `lean`, less what nothing needs. `moving`: models on their way."""
-    made = _on_one_kind(fleet, Effort.quick(), before)
+    made = grow(fleet, before)
     back = _back(fleet, made)
     if back:
         fleet = replace(fleet, current=fleet.current + back, leaving=tuple(r for r in fleet.leaving if r not in back))
-        made = _on_one_kind(fleet, Effort.quick(), before)
+        made = grow(fleet, before)
     return close(fleet, drop(fleet, made, moving), moving) if lean and not made.short else made
+
+
+def grow(fleet: Fleet, before: Plan | None) -> Plan:
+    """What stands, with the least that must be added: of a model that generates on the kind of accelerator where it stands.
+
+    What a minute lacks is no ground to change the kind: that takes minutes, and most of the time back again.
+    """
+    kinds = _kinds(fleet)
+    where: dict[ModelKey, set[str]] = {}
+    for replica in fleet.current:
+        where.setdefault(replica.model, set()).add(kinds.get(replica.server.pool, ""))
+    first = {kind: name for name, kind in reversed(kinds.items())}
+    kept = {key: first[kind] for key, mine in where.items() if len(mine) == 1 and (kind := next(iter(mine))) in first}
+    models = tuple(_only_on(model, fleet, kept.get(model.key)) if model.counts_tokens else model for model in fleet.models)
+    made = _on_one_kind(replace(fleet, models=models), Effort.quick(), before)
+    return made if not made.short else _on_one_kind(fleet, Effort.quick(), before)
 
 
 def _back(fleet: Fleet, made: Plan) -> tuple[Replica, ...]:
@@ -85,7 +101,7 @@ def drop(fleet: Fleet, made: Plan, moving: frozenset[ModelKey]) -> Plan:
         return made
     left = {**made.placements, **kept}
     current = tuple(replica for replicas in left.values() for replica in replicas)
-    lean = _on_one_kind(replace(fleet, current=current), Effort.quick(), replace(made, placements=left))
+    lean = grow(replace(fleet, current=current), replace(made, placements=left))
     return lean if not lean.short and lean.watts <= made.watts * (1 + 1e-9) else made
 
 
@@ -120,7 +136,7 @@ def _without(fleet: Fleet, made: Plan, pool: Pool, first: int) -> Plan | None:
         for key, replicas in made.placements.items()
     }
     current = tuple(replica for replicas in left.values() for replica in replicas)
-    other = _on_one_kind(replace(fleet, pools=pools, current=current), Effort.quick(), replace(made, placements=left))
+    other = grow(replace(fleet, pools=pools, current=current), replace(made, placements=left))
     if other.short or made.watts - other.watts < LEAST_SAVING * made.watts or not _worth_it(fleet, made, other):
         return None
     return other
@@ -163,15 +179,17 @@ def way_joules(fleet: Fleet, now: Plan, then: Plan) -> float:
     """What turning one plan into another takes: loads; new servers until they serve; and old ones until their power is off."""
     pools = {pool.name: pool for pool in fleet.pools}
     loads = set(standing(then)) - set(standing(now))
-    joules, longest = 0.0, LOAD_SECONDS if loads else 0.0
+    joules, longest, last = 0.0, 0.0, dict.fromkeys(pools, 0.0)
     for replica in loads:
-        pool = pools[replica.server.pool]
-        joules += pool.pue * max(pool.idle_watts, pool.busy_watts or 0.0) * LOAD_SECONDS
+        pool, seconds = pools[replica.server.pool], then.loads[replica].memory_bytes / LOAD_BYTES_PER_SECOND
+        joules += pool.pue * max(pool.idle_watts, pool.busy_watts or 0.0) * seconds
+        last[pool.name] = max(last[pool.name], seconds)
+        longest = max(longest, seconds)
     for name, pool in pools.items():
         more = then.servers.get(name, 0) - now.servers.get(name, 0)
         if more > 0 and pool.scale_in:
-            joules += _standing_watts(pool, more) * (pool.boot_delay_seconds + LOAD_SECONDS)
-            longest = max(longest, pool.boot_delay_seconds + LOAD_SECONDS)
+            joules += _standing_watts(pool, more) * (pool.boot_delay_seconds + last[name])
+            longest = max(longest, pool.boot_delay_seconds + last[name])
     for name, pool in pools.items():
         fewer = now.servers.get(name, 0) - then.servers.get(name, 0)
         if fewer > 0 and pool.scale_in:
@@ -206,7 +224,7 @@ def _on_one_kind(fleet: Fleet, effort: Effort, before: Plan | None) -> Plan:
 def _mixed(fleet: Fleet, made: Plan) -> dict[ModelKey, list[str]]:
     """Models that generate and whose work is on accelerators of several kinds, with a pool of each, that with most work first."""
     found = {}
-    kinds = {pool.name: pool.product or pool.accelerator_class for pool in fleet.pools}
+    kinds = _kinds(fleet)
     first = {kind: name for name, kind in reversed(kinds.items())}
     for model in fleet.models:
         work: dict[str, float] = {}
@@ -218,6 +236,11 @@ def _mixed(fleet: Fleet, made: Plan) -> dict[ModelKey, list[str]]:
         if len(work) > 1:
             found[model.key] = [first[kind] for kind in sorted(work, key=lambda kind: (-work[kind], kind))]
     return found
+
+
+def _kinds(fleet: Fleet) -> dict[str, str]:
+    """By pool its kind of accelerator."""
+    return {pool.name: pool.product or pool.accelerator_class for pool in fleet.pools}
 
 
 def _only_on(model: Model, fleet: Fleet, pool_name: str | None) -> Model:
