@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey
 from ergon.planning import Effort, Plan, plan
 from ergon.planning.moves import moves, next_stage
-from ergon.planning.points import matching_points
 
 MOVES_AT_ONCE = 10
 STAY_SECONDS = 3600.0
@@ -50,14 +49,14 @@ def grow(fleet: Fleet, before: Plan | None) -> Plan:
 
     What a minute lacks is no ground to change the kind: that takes minutes, and most of the time back again.
     """
-    kinds = _kinds(fleet)
+    kinds = {pool.name: pool.kind for pool in fleet.pools}
+    generating = {model.key for model in fleet.models if model.counts_tokens}
     where: dict[ModelKey, set[str]] = {}
     for replica in fleet.current:
-        where.setdefault(replica.model, set()).add(kinds.get(replica.server.pool, ""))
-    first = {kind: name for name, kind in reversed(kinds.items())}
-    kept = {key: first[kind] for key, mine in where.items() if len(mine) == 1 and (kind := next(iter(mine))) in first}
-    models = tuple(_only_on(model, fleet, kept.get(model.key)) if model.counts_tokens else model for model in fleet.models)
-    made = _on_one_kind(replace(fleet, models=models), Effort.quick(), before)
+        if replica.model in generating and replica.server.pool in kinds:
+            where.setdefault(replica.model, set()).add(kinds[replica.server.pool])
+    kept = {key: next(iter(mine)) for key, mine in where.items() if len(mine) == 1}
+    made = _on_one_kind(replace(fleet, kept_to=kept), Effort.quick(), before)
     return made if not made.short else _on_one_kind(fleet, Effort.quick(), before)
 
 
@@ -213,40 +212,26 @@ def _on_one_kind(fleet: Fleet, effort: Effort, before: Plan | None) -> Plan:
     made = plan(fleet, effort=effort, before=before)
     mixed = _mixed(fleet, made)
     for rank in range(_KINDS_TRIED if mixed else 0):
-        kept = {key: pools[min(rank, len(pools) - 1)] for key, pools in mixed.items()}
-        models = tuple(_only_on(model, fleet, kept.get(model.key)) for model in fleet.models)
-        other = plan(replace(fleet, models=models), effort=effort, before=before)
+        kept = {key: kinds[min(rank, len(kinds) - 1)] for key, kinds in mixed.items()}
+        pools = {pool.name: pool.kind for pool in fleet.pools}
+        there = tuple(r for r in fleet.current if pools.get(r.server.pool) == kept.get(r.model, pools.get(r.server.pool)))
+        other = plan(replace(fleet, current=there, kept_to={**fleet.kept_to, **kept}), effort=effort, before=before)
         if _lacks(other) <= _lacks(made):
             return other
     return made
 
 
 def _mixed(fleet: Fleet, made: Plan) -> dict[ModelKey, list[str]]:
-    """Models that generate and whose work is on accelerators of several kinds, with a pool of each, that with most work first."""
+    """Models that generate and whose work is on several kinds of accelerator, with those, that with most work first."""
     found = {}
-    kinds = _kinds(fleet)
-    first = {kind: name for name, kind in reversed(kinds.items())}
+    pools = {pool.name: pool.kind for pool in fleet.pools}
     for model in fleet.models:
         work: dict[str, float] = {}
         for replica in made.placements.get(model.key, ()) if model.counts_tokens else ():
             served = made.loads[replica].work_per_second
             if served > 0:
-                kind = kinds[replica.server.pool]
+                kind = pools[replica.server.pool]
                 work[kind] = work.get(kind, 0.0) + served
         if len(work) > 1:
-            found[model.key] = [first[kind] for kind in sorted(work, key=lambda kind: (-work[kind], kind))]
+            found[model.key] = sorted(work, key=lambda kind: (-work[kind], kind))
     return found
-
-
-def _kinds(fleet: Fleet) -> dict[str, str]:
-    """By pool its kind of accelerator."""
-    return {pool.name: pool.product or pool.accelerator_class for pool in fleet.pools}
-
-
-def _only_on(model: Model, fleet: Fleet, pool_name: str | None) -> Model:
-    """The model with the operating points that speak of one pool, and of its kind."""
-    pool = next((pool for pool in fleet.pools if pool.name == pool_name), None)
-    if pool is None:
-        return model
-    variants = tuple(replace(variant, points=tuple(matching_points(variant, pool))) for variant in model.variants)
-    return replace(model, variants=variants)
