@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
-from ergon.reconcile.decide import Decision, DrainPolicy, Unload, decide
+from ergon.reconcile.decide import Decision, DrainPolicy, StartDrain, Unload, decide
 from ergon.reconcile.observed import (
     Drain,
     Failure,
@@ -113,6 +113,19 @@ def test_a_move_makes_before_it_breaks() -> None:
     moved = decided(view(m, (at(1),), ready(0), ready(1)))
     assert names(moved) == ["StartDrain"]
     assert [s.key.ordinal for s in moved.endpoints] == [1]
+
+
+def test_of_several_that_move_one_goes_for_each_that_came() -> None:
+    def goes(*there: ReplicaView) -> list[int]:
+        decision = decided(view(model("m"), (at(4), at(5), at(6)), *there))
+        return [action.server.key.ordinal for action in decision.actions if isinstance(action, StartDrain)]
+
+    old = [ready(ordinal) for ordinal in range(3)]
+    assert goes(*old) == []
+    assert goes(*old, ready(4)) == [2]
+    assert goes(*old[:2], ready(2, drain=Drain(NOW, NOW, 0)), ready(4), ready(5)) == [1]
+    assert goes(*old[:1], ready(4), ready(5)) == []
+    assert goes(*old, ready(4), ready(5), ready(6)) == [0, 1, 2]
 
 
 def test_a_drained_replica_is_unloaded_by_evidence_or_at_the_timeout() -> None:

@@ -1,10 +1,16 @@
 """Against queueing theory: what is simulated is what the textbooks say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from ergon.demand.peaks import Peaks
+from ergon.fleet.types import ModelKey
+from ergon.planning import plan
 from ergon.simulate.settings import Settings
-from tests.simulate.fleets import model, on, point, poisson, run, workload
+from ergon.simulate.traces import Chunk
+from tests.simulate.fleets import fleet, model, on, point, poisson, pool, run, workload
 
 
 @pytest.mark.parametrize("busy", [0.3, 0.6, 0.8])
@@ -47,3 +53,40 @@ def test_two_servers_share_what_comes_better_than_by_choosing_blindly() -> None:
     assert max(least.mean_latency(), turns.mean_latency()) < 0.75 * blind
     shares = [sum(r.busy_seconds for r in mine.values()) for mine in turns.run.world.replicas]
     assert np.isclose(sum(shares), 2 * busy * 500, rtol=0.03)
+
+
+def test_replicas_that_have_places_for_the_peak_keep_bursts_in_time_where_the_latency_rule_does_not() -> None:
+    """Requests in bursts of a minute, as those for code: ten seconds of generation each, 24 places a replica."""
+    generator = model("m", point(24, 480.0, 0.4, 70, 60, tokens=True), slo=1.0)
+    chance = np.random.default_rng(3)
+    at = np.sort(np.concatenate([start + chance.random(480) * 60.0 for start in np.arange(20.0, 7100.0, 480.0)]))
+    nothing = np.zeros(len(at))
+    rows = Chunk(at, nothing.astype(np.int64), np.ones(len(at)), nothing, np.full(len(at), 200.0))
+    work, peaks = workload([generator], rows), Peaks()
+    assert work.spans is not None
+    for row, came in enumerate(work.spans.output_tokens[:, 0].tolist()):
+        peaks.add(generator.key, row * 20.0, row * 20.0 + 20.0, came)
+    peaks.advance(7200.0)
+    mean, peak = 200.0 * len(at) / 7200.0, peaks.peak(generator.key, 95)
+    assert peak is not None
+
+    def replicas(known: dict[ModelKey, float]) -> int:
+        made = replace(fleet([generator], [pool(servers=20)]), demand={generator.key: mean}, peaks=known)
+        return len(plan(made).placements[generator.key])
+
+    def late(count: int) -> float:
+        counter = run([generator], work, on("m", *range(count)), end=7300.0, pools=[pool(servers=20)]).counters[0]
+        return 1.0 - sum(counter.within) / int(counter.total.sum())
+
+    assert late(replicas({generator.key: peak})) <= 0.05
+    assert late(replicas({})) > 0.3
+
+
+def test_a_steady_stream_may_fill_its_places_further_than_the_latency_rule_says() -> None:
+    generator = model("m", point(32, 512.0, 0.4, 70, 60, tokens=True), slo=2.0)
+    rows = poisson(1.1, 7200.0, 1, lambda chance, count: np.full(count, 320.0))
+    known = {generator.key: 1.1 * 320.0 * 1.3}
+    made = replace(fleet([generator], [pool(servers=4)]), demand={generator.key: 1.1 * 320.0})
+    assert [len(plan(replace(made, peaks=peaks)).placements[generator.key]) for peaks in ({}, known)] == [2, 1]
+    counter = run([generator], workload([generator], rows), on("m", 0), end=7300.0).counters[0]
+    assert sum(counter.within) / int(counter.total.sum()) >= 0.95

@@ -159,6 +159,11 @@ class Pool:
     boot_delay_seconds: float = 180.0
     off_delay_seconds: float = 600.0
 
+    @property
+    def kind(self) -> str:
+        """What tells operating points apart: the accelerator's product, or its class where none is named."""
+        return self.product or self.accelerator_class
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -187,7 +192,7 @@ class Fleet:
     failing on a server, for reasons of that server: it goes elsewhere where there is room, and stays where there is none.
     `leaving`: replicas that are wanted no longer and take their room until they are gone. `peaks`: work per second that
     replicas which generate must have places for, by model, where it was seen; absent, the latency rule says how busy they may
-    be.
+    be. `kept_to`: the kind of accelerator (`Pool.kind`) on which a model's new replicas are to be; absent, any.
     """
 
     pools: tuple[Pool, ...]
@@ -201,6 +206,7 @@ class Fleet:
     avoided: frozenset[tuple[ModelKey, str, ServerKey]] = frozenset()
     leaving: tuple[Replica, ...] = ()
     peaks: Mapping[ModelKey, float] = field(default_factory=dict)
+    kept_to: Mapping[ModelKey, str] = field(default_factory=dict)
 
     @property
     def barred(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:

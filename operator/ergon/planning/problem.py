@@ -53,7 +53,8 @@ class Candidates:
     """(model, variant, pool) that may hold replicas, in the order of models, variants and pools.
 
     `mu`: work per second of a whole server, 0 where unknown. `rho`: busy share limit. `cost`: J of a unit of busy share.
-    `awake_cost`: J of the server being awake for it. `useful`: no other of the same model and pool is better in everything.
+    `awake_cost`: J of the server being awake for it. `useful`: no other of the same model and pool is better in everything,
+    and the model is not kept to another kind of accelerator.
     `standing_only`: not to be loaded anywhere anew.
     """
 
@@ -153,6 +154,7 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
         standing_only=standing_only,
     )
     _drop_dominated(candidates, refused)
+    _keep_to_kinds(fleet, models, pools, candidates)
     first = np.searchsorted(candidates.model, np.arange(len(models) + 1))
     lowest, highest = _replica_bounds(models)
     demand, excess, notes = _demand(fleet, models, candidates, on, highest)
@@ -250,6 +252,16 @@ def _refusals(
         if ordinals is not None:
             refused[number] = frozenset(ordinals)
     return standing_only, gone, refused
+
+
+def _keep_to_kinds(fleet: Fleet, models: tuple[Model, ...], pools: tuple[Pool, ...], candidates: Candidates) -> None:
+    """Clear `useful` where a model is to be on another kind of accelerator."""
+    if not fleet.kept_to:
+        return
+    kinds = {kind: number for number, kind in enumerate(sorted({pool.kind for pool in pools}))}
+    wanted = np.array([kinds.get(fleet.kept_to.get(model.key, ""), -1) for model in models], np.int64)[candidates.model]
+    there = np.array([kinds[pool.kind] for pool in pools], np.int64)[candidates.pool]
+    candidates.useful[(wanted >= 0) & (wanted != there)] = False
 
 
 def _drop_dominated(candidates: Candidates, refused: dict[int, frozenset[int]]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey
 from ergon.planning import Effort, Plan, plan
 from ergon.planning.moves import moves, next_stage
-from ergon.planning.points import matching_points
 
 MOVES_AT_ONCE = 10
 STAY_SECONDS = 3600.0
@@ -18,12 +17,13 @@ STAY_SECONDS = 3600.0
 PAYS_BACK = 1.5
 LEAST_SAVING = 0.002
 """Of a plan's watts: emptying a server that saves less is within what rounding does."""
-LOAD_SECONDS = 40.0
-"""From a server that is up to a replica that answers, where nothing is known: 40 s for 14 GiB (simulate/settings.py says why)."""
+LOAD_BYTES_PER_SECOND = 5e8
+"""Fetching and loading, each at 1 GB/s (simulate/settings.py says where that is from): 30 s for 14 GiB, 223 s for 104."""
 DRAIN_SECONDS = 70.0
 """Until a replica out of traffic may be unloaded: one connection age, and ten seconds."""
 CLOSINGS_AT_ONCE = 4
 TRIES_AT_ONCE = 6
+_KINDS_TRIED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,28 @@ class Way:
 
 def mend(fleet: Fleet, before: Plan | None, moving: frozenset[ModelKey] = frozenset(), *, lean: bool = True) -> Plan:
     """What stands, with the least that must be added; if `lean`, less what nothing needs. `moving`: models on their way."""
-    made = _on_one_pool(fleet, Effort.quick(), before)
+    made = grow(fleet, before)
     back = _back(fleet, made)
     if back:
         fleet = replace(fleet, current=fleet.current + back, leaving=tuple(r for r in fleet.leaving if r not in back))
-        made = _on_one_pool(fleet, Effort.quick(), before)
+        made = grow(fleet, before)
     return close(fleet, drop(fleet, made, moving), moving) if lean and not made.short else made
+
+
+def grow(fleet: Fleet, before: Plan | None) -> Plan:
+    """What stands, with the least that must be added: of a model that generates on the kind of accelerator where it stands.
+
+    What a minute lacks is no ground to change the kind: that takes minutes, and most of the time back again.
+    """
+    kinds = {pool.name: pool.kind for pool in fleet.pools}
+    generating = {model.key for model in fleet.models if model.counts_tokens}
+    where: dict[ModelKey, set[str]] = {}
+    for replica in fleet.current:
+        if replica.model in generating and replica.server.pool in kinds:
+            where.setdefault(replica.model, set()).add(kinds[replica.server.pool])
+    kept = {key: next(iter(mine)) for key, mine in where.items() if len(mine) == 1}
+    made = _on_one_kind(replace(fleet, kept_to=kept), Effort.quick(), before)
+    return made if not made.short else _on_one_kind(fleet, Effort.quick(), before)
 
 
 def _back(fleet: Fleet, made: Plan) -> tuple[Replica, ...]:
@@ -54,10 +70,10 @@ def _back(fleet: Fleet, made: Plan) -> tuple[Replica, ...]:
 def improve(fleet: Fleet, before: Plan | None, effort: Effort, moving: frozenset[ModelKey] = frozenset()) -> Way:
     """A stage towards better places, where those are worth the way; else as `mend`."""
     if not fleet.current:
-        return Way(_on_one_pool(fleet, effort, before), False)
+        return Way(_on_one_kind(fleet, effort, before), False)
     mended = mend(fleet, before, moving)
     current = standing(mended)
-    better = _on_one_pool(replace(fleet, current=current), effort, None)
+    better = _on_one_kind(replace(fleet, current=current), effort, None)
     if not _worth_it(fleet, mended, better):
         return Way(mended, False)
     stage = next_stage(replace(fleet, current=current), better, max(0, MOVES_AT_ONCE - len(moving)))
@@ -84,7 +100,7 @@ def drop(fleet: Fleet, made: Plan, moving: frozenset[ModelKey]) -> Plan:
         return made
     left = {**made.placements, **kept}
     current = tuple(replica for replicas in left.values() for replica in replicas)
-    lean = _on_one_pool(replace(fleet, current=current), Effort.quick(), replace(made, placements=left))
+    lean = grow(replace(fleet, current=current), replace(made, placements=left))
     return lean if not lean.short and lean.watts <= made.watts * (1 + 1e-9) else made
 
 
@@ -119,7 +135,7 @@ def _without(fleet: Fleet, made: Plan, pool: Pool, first: int) -> Plan | None:
         for key, replicas in made.placements.items()
     }
     current = tuple(replica for replicas in left.values() for replica in replicas)
-    other = _on_one_pool(replace(fleet, pools=pools, current=current), Effort.quick(), replace(made, placements=left))
+    other = grow(replace(fleet, pools=pools, current=current), replace(made, placements=left))
     if other.short or made.watts - other.watts < LEAST_SAVING * made.watts or not _worth_it(fleet, made, other):
         return None
     return other
@@ -162,15 +178,17 @@ def way_joules(fleet: Fleet, now: Plan, then: Plan) -> float:
     """What turning one plan into another takes: loads; new servers until they serve; and old ones until their power is off."""
     pools = {pool.name: pool for pool in fleet.pools}
     loads = set(standing(then)) - set(standing(now))
-    joules, longest = 0.0, LOAD_SECONDS if loads else 0.0
+    joules, longest, last = 0.0, 0.0, dict.fromkeys(pools, 0.0)
     for replica in loads:
-        pool = pools[replica.server.pool]
-        joules += pool.pue * max(pool.idle_watts, pool.busy_watts or 0.0) * LOAD_SECONDS
+        pool, seconds = pools[replica.server.pool], then.loads[replica].memory_bytes / LOAD_BYTES_PER_SECOND
+        joules += pool.pue * max(pool.idle_watts, pool.busy_watts or 0.0) * seconds
+        last[pool.name] = max(last[pool.name], seconds)
+        longest = max(longest, seconds)
     for name, pool in pools.items():
         more = then.servers.get(name, 0) - now.servers.get(name, 0)
         if more > 0 and pool.scale_in:
-            joules += _standing_watts(pool, more) * (pool.boot_delay_seconds + LOAD_SECONDS)
-            longest = max(longest, pool.boot_delay_seconds + LOAD_SECONDS)
+            joules += _standing_watts(pool, more) * (pool.boot_delay_seconds + last[name])
+            longest = max(longest, pool.boot_delay_seconds + last[name])
     for name, pool in pools.items():
         fewer = now.servers.get(name, 0) - then.servers.get(name, 0)
         if fewer > 0 and pool.scale_in:
@@ -186,44 +204,34 @@ def _least(model: Model) -> int:
     return model.fixed_replicas if model.fixed_replicas is not None else model.min_replicas
 
 
-def _on_one_pool(fleet: Fleet, effort: Effort, before: Plan | None) -> Plan:
-    """A plan in which the load of each model that generates is on one pool, where that leaves nothing short.
+def _on_one_kind(fleet: Fleet, effort: Effort, before: Plan | None) -> Plan:
+    """A plan in which the load of each model that generates is on one kind of accelerator, where that leaves nothing short.
 
     A gateway gives each replica as many requests as the next: beside one of 512 places one of 32 is full at a sixteenth.
     """
     made = plan(fleet, effort=effort, before=before)
-    for _ in range(3):
-        kept = _mixed(fleet, made)
-        if not kept:
-            break
-        fleet = replace(fleet, models=tuple(_only_on(model, fleet, kept.get(model.key)) for model in fleet.models))
-        other = plan(fleet, effort=effort, before=before)
-        if _lacks(other) > _lacks(made):
-            break
-        made = other
+    mixed = _mixed(fleet, made)
+    for rank in range(_KINDS_TRIED if mixed else 0):
+        kept = {key: kinds[min(rank, len(kinds) - 1)] for key, kinds in mixed.items()}
+        pools = {pool.name: pool.kind for pool in fleet.pools}
+        there = tuple(r for r in fleet.current if pools.get(r.server.pool) == kept.get(r.model, pools.get(r.server.pool)))
+        other = plan(replace(fleet, current=there, kept_to={**fleet.kept_to, **kept}), effort=effort, before=before)
+        if _lacks(other) <= _lacks(made):
+            return other
     return made
 
 
-def _mixed(fleet: Fleet, made: Plan) -> dict[ModelKey, str]:
-    """Models whose work is on more than one pool, with the pool that has most of it."""
+def _mixed(fleet: Fleet, made: Plan) -> dict[ModelKey, list[str]]:
+    """Models that generate and whose work is on several kinds of accelerator, with those, that with most work first."""
     found = {}
+    pools = {pool.name: pool.kind for pool in fleet.pools}
     for model in fleet.models:
-        if not model.counts_tokens:
-            continue
         work: dict[str, float] = {}
-        for replica in made.placements.get(model.key, ()):
+        for replica in made.placements.get(model.key, ()) if model.counts_tokens else ():
             served = made.loads[replica].work_per_second
             if served > 0:
-                work[replica.server.pool] = work.get(replica.server.pool, 0.0) + served
+                kind = pools[replica.server.pool]
+                work[kind] = work.get(kind, 0.0) + served
         if len(work) > 1:
-            found[model.key] = max(work, key=lambda pool: (work[pool], pool))
+            found[model.key] = sorted(work, key=lambda kind: (-work[kind], kind))
     return found
-
-
-def _only_on(model: Model, fleet: Fleet, pool_name: str | None) -> Model:
-    """The model with the operating points that speak of one pool."""
-    pool = next((pool for pool in fleet.pools if pool.name == pool_name), None)
-    if pool is None:
-        return model
-    variants = tuple(replace(variant, points=tuple(matching_points(variant, pool))) for variant in model.variants)
-    return replace(model, variants=variants)

@@ -8,7 +8,7 @@ counts on, replicas are added, and only added.
 from dataclasses import replace
 
 from ergon.fleet.types import Fleet, ModelKey, Replica
-from ergon.planning import Effort, Plan, plan
+from ergon.planning import Effort, Plan
 from ergon.reconcile import rearranging
 from ergon.simulate.demand import DemandSource
 from ergon.simulate.policies.base import Observed, Target
@@ -83,7 +83,7 @@ class Ergon:
         if not urgent:
             return None
         demand = {key: max(work, urgent.get(key, 0.0)) for key, work in self._demand.items()}
-        made = plan(replace(self._fleet, demand=demand, current=self._current()), effort=Effort.quick())
+        made = rearranging.grow(replace(self._fleet, demand=demand, current=self._current()), None)
         grown = {}
         for key, stand in self._placements.items():
             held = {replica.server for replica in stand}
