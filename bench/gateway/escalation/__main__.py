@@ -29,7 +29,7 @@ from bench.operator_process import Operator, usage_of
 from ergon.kube.client import KubeClient
 
 PORT = 9300
-AT_ONCE = 8
+AT_ONCE = 32
 SHARES = {"quarter": 0.25, "half": 0.5}
 _SAME = {"no": "nb", "sh": "sr"}
 """Codes of the small model for what the labels call otherwise."""
@@ -163,10 +163,16 @@ async def _learn(asker: Asker, client: KubeClient, texts: Sequence[Labelled], ro
     await _gateway_ready(asker)
     plain = await asker.route("never", texts, rounds)
     half = await asker.route("half", texts, rounds)
-    escalated = sum(half.escalated) / len(texts)
-    further = max(0.0, half.gateway_seconds - plain.gateway_seconds) / max(escalated, 1e-9)
-    costs = Costs(small.server_seconds, general.server_seconds, plain.gateway_seconds, further)
-    say(f"CPU ms a request: {costs}")
+    share = max(sum(half.escalated) / len(texts), 1e-9)
+    costs = Costs(
+        small_alone=small.server_seconds,
+        general_alone=general.server_seconds,
+        small=plain.server_seconds,
+        escalation=(half.server_seconds - plain.server_seconds) / share,
+        gateway=plain.gateway_seconds,
+        further=max(0.0, half.gateway_seconds - plain.gateway_seconds) / share,
+    )
+    say(f"CPU seconds a request: {costs}")
     return Learned(thresholds, costs)
 
 
@@ -234,9 +240,9 @@ def _judge(
         report.bar(f"{what}: points missing to 2 above chance", max(0.0, 2 - above_chance(told)), 0.0, "points")
     else:
         report.bar(f"{what}: points below general", below_general(told), 1.0, "points")
-        report.bar(f"{what}: CPU over general's, gateway in the route alone", took / costs.general, 0.65, "x")
-        report.figure(f"{what}: CPU over general's, both through the gateway", took / (costs.general + costs.gateway), "x")
-        models = found.server_seconds / costs.general
+        report.bar(f"{what}: CPU over general's, gateway in the route alone", took / costs.general_alone, 0.65, "x")
+        report.figure(f"{what}: CPU over general's, both through the gateway", took / (costs.general_alone + costs.gateway), "x")
+        models = found.server_seconds / costs.general_alone
         report.figure(f"{what}: CPU of the models over general's", models, "x")
 
 
@@ -248,7 +254,10 @@ def _draw(report: Report, told: Sequence[Told], learned: Learned) -> None:
         "at random": [(1000 * costs.route(s / 20), figures.by_chance(told, s / 20)) for s in range(21)],
         "oracle": [(1000 * costs.route(s / 100), figures.by_oracle(told, s / 100)) for s in range(101)],
     }
-    marks = {"small": (1000 * costs.small, figures.small(told)), "general": (1000 * costs.general, figures.general(told))}
+    marks = {
+        "small": (1000 * costs.small_alone, figures.small(told)),
+        "general": (1000 * costs.general_alone, figures.general(told)),
+    }
     for name, threshold in learned.thresholds.items():
         point = figures.at(told, threshold)
         marks[f"{SHARES[name]:.0%}"] = (1000 * costs.route(point.escalated), point.quality)

@@ -18,16 +18,22 @@ class Told:
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds a request: of each model with its server, and of the gateway for a request and for each further model."""
+    """CPU seconds a request, each with Triton's part: of the models alone, of both as the route asks them, of the gateway.
 
+    As escalations the general model gets fewer requests at once than alone, so that Triton makes smaller batches of them.
+    """
+
+    small_alone: float
+    general_alone: float
     small: float
-    general: float
+    escalation: float
     gateway: float
     further: float
+    """Of the gateway, for each escalation."""
 
     def route(self, escalated: float) -> float:
         """A request to the route when that share escalates: both models, and the gateway."""
-        return self.small + self.gateway + escalated * (self.general + self.further)
+        return self.small + self.gateway + escalated * (self.escalation + self.further)
 
 
 @dataclass(frozen=True)
