@@ -200,9 +200,9 @@ async def _traefik() -> AsyncIterator[int]:
     work = RESULTS / "gateway-load"
     service = {"loadBalancer": {"servers": [{"url": f"http://{ADDRESS}:{BACKEND_PORT}"}]}}
     routers = {"instant": {"rule": "PathPrefix(`/v2/models/bench.instant`)", "service": "instant"}}
-    (work / "traefik.json").write_text(json.dumps({"http": {"routers": routers, "services": {"instant": service}}}))
+    (work / "traefik.yaml").write_text(json.dumps({"http": {"routers": routers, "services": {"instant": service}}}))
     command = [str(tools.traefik()), f"--entrypoints.web.address=127.0.0.1:{TRAEFIK_PORT}", "--log.level=ERROR"]
-    command += [f"--providers.file.filename={work / 'traefik.json'}", "--global.checknewversion=false"]
+    command += [f"--providers.file.filename={work / 'traefik.yaml'}", "--global.checknewversion=false"]
     async with _process(TRAEFIK_PORT, 0, [*command, "--global.sendanonymoususage=false"]) as pid:
         yield pid
 

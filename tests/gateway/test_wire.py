@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from ergon.gateway import server
 from tests.gateway.wire import GOOD, Server, answered, wire
 
 UNSURE = {"outputs": [{"name": "SCORE", "datatype": "FP32", "shape": [1, 1], "data": [0.1]}]}
@@ -204,6 +205,18 @@ async def test_a_client_that_sends_slowly_is_told_so() -> None:
         writer.write(b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         answer = await asyncio.wait_for(reader.read(), 10)
         assert answer.startswith(b"HTTP/1.1 408")
+        writer.close()
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /a/r/v2 HT", b"GET /a/r/v2 HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_client_that_does_not_get_to_the_end_of_its_head_is_sent_away(
+    begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.1)
+    async with wire() as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(begun)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
 
 

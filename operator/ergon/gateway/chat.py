@@ -75,7 +75,7 @@ class ChatService:
         asked = openai.read_request(body, chat)
         metadata = tuple((name, headers[name]) for name in _TRACE if name in headers)
 
-        def asker(of: Route) -> Ask[ChatReply]:
+        def asker(of: Route) -> "Ask[ChatReply]":  # evaluated for each request, were it no text
             words = of.chat or chat
 
             async def ask(candidate: Candidate, awake_by: float) -> ChatReply:

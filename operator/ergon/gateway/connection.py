@@ -6,6 +6,7 @@ aiohttp's client spends 0.3 ms of CPU on an exchange, most of what the gateway m
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from typing import cast
 
 import httptools
 
@@ -121,8 +122,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         """Some bytes of an answer."""

@@ -66,7 +66,7 @@ class RouteService:
         added: dict[str, tuple[str, ...]] = {}
         """By route: outputs that the client did not ask for."""
 
-        def asker(of: Route) -> Ask[HttpReply]:
+        def asker(of: Route) -> "Ask[HttpReply]":  # evaluated for each request, were it no text
             asked, added[of.name] = (body, ()) if compressed else kserve.asking_for(body, of.names)
             sent = HttpRequest("POST", "/infer", _with_length(passed, asked), asked.data, not kserve.is_sequence(body))
 

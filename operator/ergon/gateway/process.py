@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 
 from aiohttp import web
@@ -34,6 +35,7 @@ class Gateway:
 
     async def run(self) -> int:
         """Until stopped by a signal. The exit code. Raises OSError where a port cannot be bound."""
+        _allow_many_connections()
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -94,6 +96,13 @@ class Gateway:
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _allow_many_connections() -> None:
+    """As many files as this process may have: 10,000 requests that wait are 10,000 connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _healthz(_: web.Request) -> web.Response:

@@ -124,7 +124,7 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         given_metadata = dict(context.invocation_metadata() or ())
         metadata = _passed(context)
 
-        def asker(of: Route) -> Ask[GrpcReply]:
+        def asker(of: Route) -> "Ask[GrpcReply]":  # evaluated for each request, were it no text
             asked, _ = _asking_for(request, of)
 
             async def ask(candidate: Candidate, awake_by: float) -> GrpcReply:
