@@ -131,10 +131,11 @@ def test_when_the_gateway_goes_everything_is_woken_and_when_it_returns_what_is_i
     cache.put("SpecializedModel", sleepy(reason="Asleep"))
     demand = keeper(cache, clock, lambda: stands[0])
     demand.tick()
-    stands[0] = False
+    stands[0], version = False, demand.version
     clock.seconds += 6
-    demand.tick()
+    assert KEY in demand.tick()
     assert not demand.asleep(KEY)
+    assert demand.version > version  # it is planned for, though nobody ever asked for it
     stands[0] = True
     clock.seconds += 6
     demand.tick()

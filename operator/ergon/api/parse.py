@@ -17,6 +17,8 @@ _SHOWN = 3
 _MODEL_NAME_LENGTH = 63
 _POOL_NAME_LENGTH = 40
 _OBJECT_NAME_LENGTH = 253
+_OWN_SERVICES = frozenset({"gateway", "leader", "metrics"})
+"""A pool's Service is `ergon-<pool>`, and so are Ergon's own."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ def _parse(obj: Any, kind: str, spec_type: type[_SPEC], name_length: int) -> _SP
     metadata = metadata if isinstance(metadata, dict) else {}
     namespace, name = _text(metadata.get("namespace")), _text(metadata.get("name"))
     problem = _name_problem(name, name_length, strict=kind != "EnergyBudget")
+    if kind == "AcceleratorPool" and name in _OWN_SERVICES:
+        problem = f"ergon-{name} is a Service of Ergon's own; give the pool another name"
     if problem:
         return InvalidObject(kind, namespace, name, "metadata.name", f"metadata.name: {problem}")
     try:

@@ -225,10 +225,11 @@ class DemandKeeper:
             demand = self._demand.get(key)
             if demand is not None and not demand.asleep and work > demand.work_per_second:
                 self._demand[key] = replace(demand, work_per_second=work, reason=why)
+        slept, sleep = _asleep(before), _asleep(self._demand)
         for key, demand in self._demand.items():
-            if not (demand.asleep and key in before and before[key].asleep):
+            if key not in slept & sleep:
                 self._say(key, demand)
-        turned = [key for key, demand in self._demand.items() if demand.asleep != (key in before and before[key].asleep)]
+        turned = slept ^ sleep
         self.version += bool(turned)
         self._note_change()
         return [*turned, *(key for key in self._demand if self._status_changed(key))]
@@ -353,6 +354,10 @@ def counters_of(statistics: ModelStatistics, metrics: ModelMetrics | None, at_se
         pending=metrics.pending if metrics is not None else None,
         epoch=epoch,
     )
+
+
+def _asleep(demand: Mapping[ModelKey, Demand]) -> set[ModelKey]:
+    return {key for key, each in demand.items() if each.asleep}
 
 
 def _differs(one: float, other: float) -> bool:

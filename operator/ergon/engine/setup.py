@@ -200,6 +200,7 @@ class Leader:
         self._metrics.models.labels("known").set(len(self._cache.models))
         loaded = {key for agent in agents for key, facts in agent.facts.items() if facts.index is IndexState.READY}
         self._metrics.models.labels("loaded").set(len(loaded))
+        self._metrics.models.labels("asleep").set(sum(map(self._demand.asleep, self._cache.models)))
 
     def _fleet_figures(self) -> FleetFigures:
         """What pools, models and budgets are asked for and take, for a scrape."""
