@@ -1,8 +1,12 @@
 """The streams and the fleet of bench/energy are what they are said to be."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from bench.energy import fleet, streams
+from bench.energy.kept import Kept
 
 from ergon.simulate.curves import build_places
 from ergon.simulate.traces import join
@@ -48,3 +52,16 @@ def test_the_same_seed_gives_the_same_requests_and_days_differ(built: tuple[flee
     per_day = one.steps.requests.reshape(3, 1440, -1)
     assert not np.array_equal(per_day[0], per_day[2])
     assert np.isfinite(one.work(slice(None))).all() or "text" in kinds
+
+
+def test_a_run_is_kept_and_read_again_and_another_is_not_taken_for_it(tmp_path: Path) -> None:
+    figures = Kept(
+        policy="hpa", seed=1, kwh=2.0, within=0.995, worst_model="n/m", worst_model_within=0.96, worst_window=0.5, refused=0,
+        mean_watts=80.0, planned_watts=None, servers={"l4": 2.0}, watts={"idle": 8.0}, loads=1, boots=2, size="",
+        solver_seconds=0.1, cpu_seconds=3.0,
+    )  # fmt: skip
+    figures.write(tmp_path / "made" / "run.json")
+    assert Kept.read(tmp_path / "made" / "run.json") == figures
+    assert Kept.read(tmp_path / "none.json") is None
+    assert not figures.in_time
+    assert replace(figures, worst_model_within=0.97).in_time

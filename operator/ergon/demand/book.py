@@ -238,7 +238,9 @@ class Book:
     def _demand(self, key: ModelKey, now: float, limits: Limits, horizon_seconds: float) -> Demand:
         forecast = self.forecaster.forecast(key, now, horizon_seconds)
         recurring = self.forecaster.recurring(key, now, horizon_seconds) if limits.may_sleep else 0.0
-        decision = self._scaling_of(key, now).decide(now, forecast.p90, self._signals(key, now), limits, recurring)
+        # What generates has places for its peak, and for the p90: busy it is with what is expected.
+        expected = forecast.mean if self.peaks.knows(key) else forecast.p90
+        decision = self._scaling_of(key, now).decide(now, expected, self._signals(key, now), limits, recurring)
         return self._as_demand(decision, forecast, key, now)
 
     def _as_demand(self, decision: Decision, forecast: Forecast, key: ModelKey, now: float) -> Demand:

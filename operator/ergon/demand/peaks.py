@@ -20,8 +20,9 @@ from ergon.fleet.types import ModelKey
 SPAN_SECONDS = 20.0
 """About the time of one generation; rates are means over so long."""
 
-LEVEL_SECONDS = 3 * 3600.0
-"""Over which the level is smoothed that peaks are shares of: a day's course is followed, a quiet half hour is not."""
+LEVELS_SECONDS = (3 * 3600.0, 24 * 3600.0)
+"""Over which the levels are smoothed that peaks are shares of; the lower peak holds. By the first the course of a day is
+followed, so that the night needs less; by the second the busiest hours need no more than what would do for the whole day."""
 
 MEMORY_SECONDS = 24 * 3600.0
 """What was seen so long ago counts a third."""
@@ -40,43 +41,59 @@ def kept_share(percentile: int) -> float:
 
 
 @dataclass(slots=True)
+class _Scale:
+    """A level, and work by the rate it came at, as steps of its ratio to the level."""
+
+    seconds: float
+    level: float = 0.0
+    weight: Floats = field(default_factory=lambda: np.zeros(_BUCKETS))
+    growth: float = 1.0
+
+    def take(self, rate: float, spans: float) -> None:
+        self.level += (rate - self.level) / min(spans, self.seconds / SPAN_SECONDS)
+        self.growth *= 1.0 + SPAN_SECONDS / MEMORY_SECONDS  # instead of all weights shrinking
+        if rate > 0:
+            step = math.floor(math.log2(rate / self.level) * _STEPS_AN_OCTAVE) + _STEPS_AN_OCTAVE * _OCTAVES_BELOW
+            self.weight[min(max(step, 0), _BUCKETS - 1)] += rate / self.level * self.growth
+        if self.growth > 1e6:
+            self.weight /= self.growth
+            self.growth = 1.0
+
+    def peak(self, share: float) -> float:
+        total = self.weight.cumsum()
+        wanted = share * total[-1]
+        step = int(np.searchsorted(total, wanted))
+        part = 1.0 - (total[step] - wanted) / max(self.weight[step], 1e-300)  # of the step's own width
+        return float(self.level * 2 ** ((step + part) / _STEPS_AN_OCTAVE - _OCTAVES_BELOW))
+
+
+def _scales() -> tuple[_Scale, ...]:
+    return tuple(_Scale(seconds) for seconds in LEVELS_SECONDS)
+
+
+@dataclass(slots=True)
 class _Track:
-    """One model: work by span that is not closed yet, the level, and work by the rate it came at, as steps of its ratio to it."""
+    """One model: work by span that is not closed yet, and what was closed by each level."""
 
     open: dict[int, float] = field(default_factory=dict)
     closed: int = -1
-    level: float = 0.0
     spans: float = 0.0
-    weight: Floats = field(default_factory=lambda: np.zeros(_BUCKETS))
-    scale: float = 1.0
+    scales: tuple[_Scale, ...] = field(default_factory=_scales)
 
     def close(self, until: int) -> None:
         """Take in the spans before `until` of which anything was told."""
         for span in sorted(span for span in self.open if span < until):
             work = self.open.pop(span)
             if span > self.closed:
-                self._take(work / SPAN_SECONDS)
+                self.spans += 1.0
+                for scale in self.scales:
+                    scale.take(work / SPAN_SECONDS, self.spans)
                 self.closed = span
 
-    def _take(self, rate: float) -> None:
-        self.spans += 1.0
-        self.level += (rate - self.level) / min(self.spans, LEVEL_SECONDS / SPAN_SECONDS)
-        self.scale *= 1.0 + SPAN_SECONDS / MEMORY_SECONDS  # instead of all weights shrinking
-        if rate > 0:
-            step = math.floor(math.log2(rate / self.level) * _STEPS_AN_OCTAVE) + _STEPS_AN_OCTAVE * _OCTAVES_BELOW
-            self.weight[min(max(step, 0), _BUCKETS - 1)] += rate / self.level * self.scale
-        if self.scale > 1e6:
-            self.weight /= self.scale
-            self.scale = 1.0
-
     def peak(self, share: float) -> float | None:
-        if self.spans * SPAN_SECONDS < LEAST_SECONDS or self.level <= 0:
+        if self.spans * SPAN_SECONDS < LEAST_SECONDS or any(scale.level <= 0 for scale in self.scales):
             return None
-        total = self.weight.cumsum()
-        wanted = share * total[-1]
-        step = int(np.searchsorted(total, wanted))
-        part = 1.0 - (total[step] - wanted) / max(self.weight[step], 1e-300)  # of the step's own width
-        return float(self.level * 2 ** ((step + part) / _STEPS_AN_OCTAVE - _OCTAVES_BELOW))
+        return min(scale.peak(share) for scale in self.scales)
 
 
 class Peaks:
@@ -112,15 +129,22 @@ class Peaks:
         track = self._tracks.get(key)
         return track.peak(kept_share(percentile)) if track is not None else None
 
+    def knows(self, key: ModelKey) -> bool:
+        """Whether enough was seen of the model to say its peak."""
+        track = self._tracks.get(key)
+        return track is not None and track.peak(0.5) is not None
+
     def forget(self, key: ModelKey) -> None:
         """Drops a model."""
         self._tracks.pop(key, None)
 
     def to_state(self, keys: Iterable[ModelKey]) -> dict[str, str]:
-        """What survives a restart, 200 bytes a model."""
+        """What survives a restart, 350 bytes a model."""
         return {
-            str(key): packing.pack_numbers([track.spans / 1e3, *(track.weight / max(track.weight.max(), 1e-300))])
-            + f" {track.level:.6g}"
+            str(key): " ".join(
+                [f"{track.spans:.0f}"]
+                + [f"{s.level:.6g} " + packing.pack_numbers(s.weight / max(s.weight.max(), 1e-300)) for s in track.scales]
+            )
             for key in keys
             if (track := self._tracks.get(key)) is not None and track.peak(0.5) is not None
         }
@@ -129,13 +153,25 @@ class Peaks:
         """Goes on from what `to_state` gave; what cannot be read is left out."""
         for text, packed in state.items():
             namespace, slash, name = str(text).partition("/")
-            numbers, _, level = str(packed).rpartition(" ")
-            values = packing.unpack_numbers(numbers, 1 + _BUCKETS)
-            try:
-                known = float(level)
-            except ValueError:
-                continue
-            if slash and values is not None and 0 < known < math.inf and (values >= 0).all() and values[1:].any():
-                track = self._tracks[ModelKey(namespace, name)] = _Track(level=known, spans=float(values[0]) * 1e3)
-                # As much as an hour of it: what is seen from now on soon outweighs it.
-                track.weight = values[1:] / values[1:].sum() * 3600.0 / SPAN_SECONDS
+            track = _unpacked(str(packed))
+            if slash and track is not None:
+                self._tracks[ModelKey(namespace, name)] = track
+
+
+def _unpacked(text: str) -> _Track | None:
+    parts = text.split(" ")
+    track = _Track()
+    if len(parts) != 1 + 3 * len(track.scales):
+        return None
+    try:
+        track.spans = float(parts[0])
+        for scale, at in zip(track.scales, range(1, len(parts), 3), strict=True):
+            scale.level = float(parts[at])
+            weight = packing.unpack_numbers(" ".join(parts[at + 1 : at + 3]), _BUCKETS)
+            if weight is None or not (0 < scale.level < math.inf) or (weight < 0).any() or not weight.any():
+                return None
+            # As much as an hour of it: what is seen from now on soon outweighs it.
+            scale.weight = weight / weight.sum() * 3600.0 / SPAN_SECONDS
+    except ValueError:
+        return None
+    return track if 0 < track.spans < math.inf else None

@@ -284,10 +284,14 @@ class DemandKeeper:
         return self.book.forecaster.observed(key, self._clock(), SHOWN_SECONDS) if self._model(key) is not None else None
 
     def peaks(self) -> dict[ModelKey, float]:
-        """Work per second that models which generate must have places for, where it is known."""
-        found = ((key, self._model(key)) for key in self._planned_for)
-        peaks = ((key, self.book.peaks.peak(key, model.slo_percentile)) for key, model in found if model is not None)
-        return {key: peak for key, peak in peaks if peak is not None}
+        """Work per second that models which generate must have places for, where known: the peak, and the forecast's p90."""
+        found = {}
+        for key in self._planned_for:
+            model, demand = self._model(key), self._demand.get(key)
+            peak = self.book.peaks.peak(key, model.slo_percentile) if model is not None else None
+            if peak is not None:
+                found[key] = max(peak, demand.p90 if demand is not None else 0.0)
+        return found
 
     def corrected(self, model: Model) -> Model:
         """The model with operating points as they were learned."""

@@ -49,6 +49,7 @@ class Forecasts:
         self._limits = [Limits.of(model, can_wake=False) for model in models]
         self._seen: deque[Observed] = deque(maxlen=_LOOKS)
         self._peaks = Peaks()
+        self._p90: dict[ModelKey, float] = {}
         self._generating = [(m, model) for m, model in enumerate(models) if model.counts_tokens]
 
     def learn(self, workload: Workload, end_seconds: float) -> None:
@@ -86,8 +87,10 @@ class Forecasts:
         self._forecaster.advance(now_seconds)
         made = {}
         for m, model in enumerate(self._models):
-            expected = self._forecaster.forecast(model.key, now_seconds, self._horizons[model.key])
-            decision = self._scaling[m].decide(now_seconds, expected.p90, self._signals(m, now_seconds), self._limits[m])
+            forecast = self._forecaster.forecast(model.key, now_seconds, self._horizons[model.key])
+            expected = forecast.mean if self._peaks.knows(model.key) else forecast.p90
+            decision = self._scaling[m].decide(now_seconds, expected, self._signals(m, now_seconds), self._limits[m])
+            self._p90[model.key] = forecast.p90
             made[model.key] = decision.work_per_second
         return made
 
@@ -104,7 +107,7 @@ class Forecasts:
         """The operator's peaks."""
         self._peaks.advance(now_seconds)
         found = ((model.key, self._peaks.peak(model.key, model.slo_percentile)) for _, model in self._generating)
-        return {key: peak for key, peak in found if peak is not None}
+        return {key: max(peak, self._p90.get(key, 0.0)) for key, peak in found if peak is not None}
 
     def _signals(self, m: int, now: float) -> Signals:
         """What Triton's statistics would show; where more than one in twenty is late, latency as twice the target."""
@@ -132,6 +135,7 @@ class Future:
         self._steps = workload.steps
         self._work = np.nan_to_num(workload.work(slice(None))) / workload.steps.step_seconds
         self._ahead = lookahead_seconds
+        self._generating = np.array([model.counts_tokens for model in workload.models])
         self._spans = workload.spans or workload.steps
         self._span_work = np.nan_to_num(work_of(workload.models, self._spans, slice(None)))
 
@@ -139,11 +143,12 @@ class Future:
         """Nothing: it knows already."""
 
     def forecast(self, now_seconds: float) -> dict[ModelKey, float]:
-        """The largest step from now on."""
+        """The largest step from now on; of models that generate the mean, since they have places for their peaks."""
         first = max(0, self._steps.row(now_seconds))
         last = max(first, self._steps.row(now_seconds + self._ahead - 1e-6)) + 1
         rows = self._work[first:last]
         most = rows.max(axis=0) if len(rows) else np.zeros(len(self._models))
+        most = np.where(self._generating, rows.mean(axis=0) if len(rows) else most, most)
         return {model.key: float(work) for model, work in zip(self._models, most, strict=True)}
 
     def urgent(self, now_seconds: float) -> dict[ModelKey, float]:
