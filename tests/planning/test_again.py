@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ergon.fleet.types import Fleet, ModelKey, Replica, ServerKey
+from ergon.fleet.types import Fleet, ModelKey, OperatingPoint, Replica, ServerKey, Variant
 from ergon.planning import Effort, Plan, Reason, Weights, plan
 from ergon.planning.problem import build_problem
 from tests.planning.fleets import SOUND, Shape, fleets
@@ -139,3 +139,32 @@ def test_what_keeps_failing_goes_elsewhere_and_stays_where_nothing_else_has_room
     assert alone.placements[m.key] == (stands,)
     twice = avoided | {(m.key, "l-v", ServerKey("a", 1))}
     assert [r.server.ordinal for r in plan(asked([pool("a", servers=3)], [m], avoided=twice)).placements[m.key]] == [2]
+
+
+def measured() -> Variant:
+    """Serves 100 a second with a server of its own, for 100 W."""
+    point = OperatingPoint(None, "cpu", 1, 100.0, 0.01, 100.0, None)
+    return replace(variant(), points=(point,))
+
+
+def test_a_replica_that_others_can_stand_in_for_goes_and_its_server_is_shut() -> None:
+    """Three servers carried the morning's demand; in the evening one has room for it, and a little more."""
+    one = model("m", measured())
+    morning = asked([pool("a", servers=3, idle=50)], [one], demand={one.key: 190.0})
+    before = plan(morning)
+    assert len(placed(before)) == 3
+    evening = replace(morning, current=tuple(sorted(placed(before), key=str)), demand={one.key: 50.0})
+    again = plan(evening, effort=Effort.quick(), before=before)
+    assert violations(evening, again) == []
+    assert placed(again) == {Replica(one.key, "v", ServerKey("a", 0))}
+    assert again.servers == {"a": 1}
+
+
+def test_a_server_with_room_is_used_before_another_is_opened() -> None:
+    first, second = model("first", measured()), model("second", measured())
+    small = asked([pool("a", servers=3, idle=50)], [first], demand={first.key: 20.0})
+    before = plan(small)
+    both = replace(small, models=(first, second), current=tuple(placed(before)), demand={first.key: 20.0, second.key: 30.0})
+    again = plan(both, effort=Effort.quick(), before=before)
+    assert not again.short
+    assert again.servers == {"a": 1}

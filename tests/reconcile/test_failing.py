@@ -14,6 +14,7 @@ A, B, C = (ServerKey("a", n) for n in range(3))
     ("reason", "passing", "after"),
     [
         ("DiskFull", False, TRIES),
+        ("MemoryFull", False, TRIES),
         ("LoadFailed", False, TRIES),
         ("FetchFailed", False, TRIES),
         ("StoreUnavailable", True, PASSING_TRIES),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ergon.triton import ServerUnavailable, TritonServer
-from ergon.triton.metrics import MetricsPage, ModelMetrics, model_metrics
+from ergon.triton.metrics import MetricsPage, ModelMetrics, gpu_memory_used_bytes, model_metrics
 from tests.triton.server import Server
 
 PAGE = """\
@@ -54,6 +54,21 @@ def test_a_percentile_that_is_not_there_is_the_next_above(percentile: float, lat
 )
 def test_what_cannot_be_is_passed_over(line: str) -> None:
     assert model_metrics(line + "\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "used"),
+    [
+        (['nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 1073741824'], 1 << 30),
+        (['nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 5e8', 'nv_gpu_memory_used_bytes{gpu_uuid="GPU-2"} 7e8'], 1_200_000_000),
+        (['nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 5e8', 'nv_gpu_memory_used_bytes{gpu_uuid="GPU-2"} Nan'], None),
+        (['nv_gpu_memory_total_bytes{gpu_uuid="GPU-1"} 5e8'], None),
+        (["nv_cpu_memory_used_bytes 4500000000"], None),
+        ([], None),
+    ],
+)
+def test_memory_in_use_is_that_of_all_gpus_or_unknown(lines: list[str], used: int | None) -> None:
+    assert gpu_memory_used_bytes("\n".join([PAGE, *lines, ""])) == used
 
 
 @given(st.integers(0, len(PAGE)))

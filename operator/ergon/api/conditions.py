@@ -49,6 +49,7 @@ class ModelLoaded(StrEnum):
     SECRET_INVALID = "SecretInvalid"
     SOURCE_NOT_ALLOWED = "SourceNotAllowed"
     DISK_FULL = "DiskFull"
+    MEMORY_FULL = "MemoryFull"
     CONFIGURATION_INVALID = "ConfigurationInvalid"
     LOAD_FAILED = "LoadFailed"
     LOAD_HUNG = "LoadHung"

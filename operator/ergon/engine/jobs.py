@@ -43,6 +43,8 @@ LAST_RETRY_SECONDS = 300.0
 PROGRESS_SECONDS = 0.05
 ROOM_SECONDS = 0.3
 UNLOAD_SECONDS = 30.0
+MEASURED_ROOM_SECONDS = 30.0
+"""How long a replica waits for the room that it was measured to need, where there is as much as it declares."""
 
 
 class NotLeading(Exception):
@@ -51,6 +53,10 @@ class NotLeading(Exception):
 
 class SecretInvalid(Exception):
     """The Secret a source names is not there, may not be read, or is not of type ergon.dev/source."""
+
+
+class MemoryFull(Exception):
+    """A server has room for what the variant declares, and not for what it was measured to take."""
 
 
 class LoadHung(Exception):
@@ -122,8 +128,8 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
         async with agent.load_slots:
             loading = loop.time()
             _phase(agent, key, variant, JobPhase.LOADING, "", effects)
-            await _load(agent, key, variant, facts, effects)
-    except (SecretInvalid, StoreError, TritonError, LoadHung) as error:
+            await _weighed(agent, key, variant, facts, effects)
+    except (SecretInvalid, StoreError, TritonError, LoadHung, MemoryFull) as error:
         _remember(agent, key, variant, facts, error, loop.time())
         return
     finally:
@@ -132,7 +138,8 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
             facts.memory_bytes = 0 if facts.index in (IndexState.ABSENT, IndexState.UNAVAILABLE) else held_bytes
     agent.failing.discard((key, variant.load_revision))
     facts.failure, facts.healthy, facts.sent, facts.hung = None, True, False, False
-    facts.index, facts.loaded_revision, facts.memory_bytes = IndexState.READY, variant.load_revision, variant.memory_bytes
+    facts.index, facts.loaded_revision = IndexState.READY, variant.load_revision
+    facts.memory_bytes = agent.needed_bytes(key, variant)
     facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began, waited)
     effects.started(key, waited + loop.time() - began)
     effects.observe("server", waited)
@@ -152,9 +159,13 @@ async def unload(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
     """Unload a model, wait until Triton says so, then remove its files."""
     facts, name = agent.fact(key), key.served_name
     _guard(effects)
-    await agent.triton.unload(name, CALL_SECONDS)
-    facts.index = IndexState.UNLOADING
-    await _wait_unloaded(agent, name, UNLOAD_SECONDS)
+    agent.weighing.begin()
+    try:
+        await agent.triton.unload(name, CALL_SECONDS)
+        facts.index = IndexState.UNLOADING
+        await _wait_unloaded(agent, name, UNLOAD_SECONDS)
+    finally:
+        agent.weighing.end()
     facts.index, facts.loaded_revision, facts.memory_bytes = IndexState.UNAVAILABLE, None, 0
     await remove(agent, key, effects)
 
@@ -200,11 +211,33 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
 
 
 async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
-    """Wait until what leaves the server has made room, and take it."""
-    while not agent.has_room(key, variant.memory_bytes):
+    """Wait until what leaves the server has made room, and take it; MemoryFull where only the measured need is in the way."""
+    waited = 0.0
+    while not agent.has_room(key, needed := agent.needed_bytes(key, variant)):
+        waited = waited + ROOM_SECONDS if agent.has_room(key, variant.memory_bytes) else 0.0
+        if waited > MEASURED_ROOM_SECONDS:
+            raise MemoryFull(
+                f"variant {variant.name} declares {format_bytes(variant.memory_bytes)} and was measured to take "
+                f"{format_bytes(needed)}, for which {agent.key} has no room: raise the variant's memory"
+            )
         _phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)
         await asyncio.sleep(ROOM_SECONDS)
-    facts.memory_bytes = max(facts.memory_bytes, variant.memory_bytes)
+    facts.memory_bytes = max(facts.memory_bytes, agent.needed_bytes(key, variant))
+
+
+async def _weighed(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
+    """Load, and learn what that took where it is the only thing that happens to the server's memory meanwhile."""
+    fresh = facts.index in (IndexState.ABSENT, IndexState.UNAVAILABLE)
+    number = agent.weighing.begin()
+    try:
+        before = await agent.used_bytes() if fresh and number is not None else None
+        await _load(agent, key, variant, facts, effects)
+        if before is not None and agent.weighing.was_alone(number):
+            after = await agent.used_bytes()
+            if after is not None and agent.weighing.was_alone(number):
+                agent.measured.learn(key, variant, agent.product, after - before)
+    finally:
+        agent.weighing.end()
 
 
 async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
@@ -335,6 +368,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ConfigurationInvalid, "ConfigurationInvalid"),
     (LoadRefused, "LoadFailed"),
     (LoadHung, "LoadHung"),
+    (MemoryFull, "MemoryFull"),
     (WrongKey, "ServerRefusesKey"),
     (StoreError, "StoreUnavailable"),
     (TritonError, "ServerUnavailable"),

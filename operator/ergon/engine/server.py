@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from ergon.engine.cached_pods import PodRecord
-from ergon.fleet.types import ModelKey, ServerKey, key_of_served_name
+from ergon.engine.memory import MeasuredMemory, Weighing
+from ergon.fleet.types import ModelKey, ServerKey, Variant, key_of_served_name
 from ergon.reconcile.observed import ColdStart, Drain, Failure, IndexState, Job, ReplicaView, ServerView
 from ergon.store.client import ModelStore
 from ergon.store.errors import StoreError
 from ergon.triton.client import TritonServer
 from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError
-from ergon.triton.metrics import MetricsPage
+from ergon.triton.metrics import MetricsPage, gpu_memory_used_bytes
 from ergon.triton.observed import ModelState, ModelStatistics, RepositoryState
 
 log = logging.getLogger("ergon.server")
@@ -41,8 +42,9 @@ class Facts:
     """What is known of one model on the server.
 
     `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
-    there as declared, from the moment its load is sent until it is unloaded. `incoming`: what a fetch has begun and not ended.
-    `orphan_since_seconds`: since when it is LOADING without a job of ours. `instances`: how many execute at once.
+    there, as declared or as measured where that is more, from the moment its load is sent until it is unloaded. `incoming`:
+    what a fetch has begun and not ended. `orphan_since_seconds`: since when it is LOADING without a job of ours. `instances`:
+    how many execute at once.
     """
 
     index: IndexState = IndexState.ABSENT
@@ -90,6 +92,7 @@ class ServerAgent:
 
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
     statistics and that page. `closing`: jobs are cancelled because this process ends.
+    `product`: what measured memory is told apart by, empty where its accelerators do not say what they use.
     `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
     """
 
@@ -106,6 +109,9 @@ class ServerAgent:
     incoming: Callable[[], set[str]]
     page: MetricsPage | None = None
     counted: Counted = lambda *_: None
+    product: str = ""
+    measured: MeasuredMemory = field(default_factory=MeasuredMemory)
+    weighing: Weighing = field(default_factory=Weighing)
     facts: dict[ModelKey, Facts] = field(default_factory=dict)
     synced: bool = False
     answering: bool = False
@@ -207,6 +213,15 @@ class ServerAgent:
         if self.max_models is not None and len(others) >= self.max_models:
             return False
         return sum(others) + memory_bytes <= self.memory_bytes
+
+    def needed_bytes(self, key: ModelKey, variant: Variant) -> int:
+        """Memory that a replica is to be given here: the larger of declared and measured, and no more than there is."""
+        needed = self.measured.needed(key, variant, self.product)
+        return max(variant.memory_bytes, min(needed, self.memory_bytes))
+
+    async def used_bytes(self) -> int | None:
+        """What is in use on the server's GPUs; None where nobody says it."""
+        return gpu_memory_used_bytes(await self._read_page()) if self.product else None
 
     async def run(self) -> None:
         """Read until cancelled. Errors make the server silent, never end the loop."""

@@ -73,11 +73,12 @@ class Servers:
 
     def note_memory(self, model: Model) -> None:
         """Fill in what loaded replicas take up, which a new process does not know."""
-        by_revision = {variant.load_revision: variant.memory_bytes for variant in model.variants}
+        by_revision = {variant.load_revision: variant for variant in model.variants}
         for agent in self.holding(model.key):
             facts = agent.facts[model.key]
             if facts.index is IndexState.READY and not facts.memory_bytes:
-                facts.memory_bytes = by_revision.get(facts.loaded_revision or "", 0)
+                variant = by_revision.get(facts.loaded_revision or "")
+                facts.memory_bytes = agent.needed_bytes(model.key, variant) if variant is not None else 0
 
     def cold_start(self, key: ModelKey, planned: Iterable[Replica]) -> ColdStart | None:
         """How long the last bring-up of a planned replica took, where this process saw it."""

@@ -18,29 +18,30 @@ class Effort:
     """How hard to try.
 
     `mip_nodes`: branch-and-bound nodes for the pool level (0: its relaxation only, rounded). `mip_columns`: the pool level is
-    solved in whole servers up to so many columns. `exact_binaries`: fleets with at most so many yes-or-no questions (replica
-    on server) are solved whole. `tiers`: priorities whose shortfall is settled one after the other (lower ones together).
-    `fills`: shares of a server that the pool level gives away, each packed anew; the best `starts` of the packings are
-    improved. `pattern_rounds`: rounds in which patterns of whole servers are priced, in fleets of at most `pattern_columns`
-    candidates (0: no patterns). `caps`: pools capped at fewer servers, one after the other, in fleets of so many
-    `cap_columns`. `closings`, `rounds`: servers that are tried to be emptied, and rounds of ruin and recreate. `only_mend`:
-    where the current replicas can be mended so that nothing is short, no other plan is sought. `solver_seconds` guards
-    against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
+    solved in whole servers and nodes up to so many columns, `whole_columns`: in whole awake servers too. `exact_binaries`:
+    fleets with at most so many yes-or-no questions (replica on server) are solved whole. `tiers`: priorities whose shortfall is
+    settled one after the other (lower ones together). `fills`: shares of a server that the pool level gives away, each packed
+    anew; the best `starts` of the packings are improved. `pattern_rounds`: rounds in which patterns of whole servers are
+    priced, in fleets of at most `pattern_columns` candidates (0: no patterns). `caps`: pools capped at fewer servers, one after
+    the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that are tried to be emptied, and rounds of
+    ruin and recreate. `only_mend`: where the current replicas can be mended so that nothing is short, no other plan is sought.
+    `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
     """
 
     mip_nodes: int = 200
     mip_columns: int = 6000
+    whole_columns: int = 300
     exact_binaries: int = 120
     exact_nodes: int = 2000
     tiers: int = 8
     fills: tuple[float, ...] = (1.0, 0.95)
     starts: int = 1
-    pattern_rounds: int = 12
+    pattern_rounds: int = 0
     pattern_columns: int = 2000
-    caps: int = 30
+    caps: int = 0
     cap_columns: int = 6000
     closings: int = 200
-    rounds: int = 150
+    rounds: int = 700
     only_mend: bool = False
     solver_seconds: float = 20.0
 
@@ -70,13 +71,14 @@ class Effort:
         """About five seconds for 1,000 models on 20 pools."""
         return cls(
             mip_nodes=2000,
+            whole_columns=6000,
             exact_binaries=200,
             exact_nodes=20000,
             starts=3,
-            pattern_rounds=40,
+            pattern_rounds=30,
             pattern_columns=6000,
-            caps=100,
+            caps=30,
             closings=400,
-            rounds=300,
+            rounds=2000,
             solver_seconds=60.0,
         )

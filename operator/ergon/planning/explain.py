@@ -1,6 +1,7 @@
 """Why each variant is, or is not, on each pool, in words. Made when it is asked for: a fleet has tens of thousands of answers."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -23,16 +24,22 @@ class Alternatives(Mapping[ModelKey, tuple[Alternative, ...]]):
 
     def __init__(self, servers: Servers, limits: tuple[Limit, ...]) -> None:
         self._servers, self._limits = servers, limits
-        self._placer = Placer(servers)
         self._number = {model.key: m for m, model in enumerate(servers.problem.models)}
         self._made: dict[ModelKey, tuple[Alternative, ...]] = {}
-        self._candidate = {
-            (v, p): c
-            for c, (v, p) in enumerate(
-                zip(servers.problem.candidates.variant.tolist(), servers.problem.candidates.pool.tolist(), strict=True)
-            )
-        }
-        self._standing = {(c, servers.number(servers.table.pool[c], ordinal)) for c, ordinal in servers.problem.standing}
+
+    @cached_property
+    def _placer(self) -> Placer:
+        return Placer(self._servers)
+
+    @cached_property
+    def _candidate(self) -> dict[tuple[int, int], int]:
+        c = self._servers.problem.candidates
+        return {place: number for number, place in enumerate(zip(c.variant.tolist(), c.pool.tolist(), strict=True))}
+
+    @cached_property
+    def _standing(self) -> set[tuple[int, int]]:
+        servers = self._servers
+        return {(c, servers.number(servers.table.pool[c], ordinal)) for c, ordinal in servers.problem.standing}
 
     def __getitem__(self, key: ModelKey) -> tuple[Alternative, ...]:
         if key not in self._made:

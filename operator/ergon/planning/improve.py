@@ -1,20 +1,18 @@
-"""Make a packing better by small steps that are taken back where they do not pay: empty servers, ruin a few and rebuild them.
+"""Make a packing better by small steps that are taken back where they do not pay: empty servers, and anneal.
 
 Steps are counted, and chance comes from a seed: the same packing becomes the same better one.
 """
 
 import numpy as np
 
+from ergon.planning.anneal import anneal, compared, lacks_of
 from ergon.planning.effort import Effort
 from ergon.planning.placing import Placer
-from ergon.planning.servers import any_lacks, lacking_work, less_short, rank_of_shortfall
+from ergon.planning.servers import any_lacks, less_short, rank_of_shortfall
 from ergon.planning.shares import share_out
 
 _ROUNDS_A_REPLICA = 5
-"""Ruins that a small fleet gets for each of its replicas: more hardly find anything."""
-
-_PLACED_A_ROUND = 25
-"""Models that a ruin places anew on average; where servers hold very many, there are fewer ruins."""
+"""Rounds that a small fleet gets for each of its replicas: more hardly find anything."""
 
 _MOST_TRIES, _MOST_PLACES = 600, 40
 """Servers that are rebuilt to make room for all models that lack something, and for one model in one pool."""
@@ -24,17 +22,16 @@ _GAIN = 1e-6
 
 
 def improve(placer: Placer, effort: Effort) -> None:
-    """Empty servers as long as that pays, then ruin and recreate, then share the load out anew."""
+    """Empty servers as long as that pays, then anneal, then share the load out anew."""
     if not effort.closings and not effort.rounds:
         return
     search = _Search(placer)
     budget = effort.closings
     while budget > 0 and (tried := search.close_some(budget)) > 0:
         budget -= tried
-    search.placed = 0
-    for _ in range(min(effort.rounds, _ROUNDS_A_REPLICA * sum(len(homes) for homes in placer.servers.homes))):
-        if search.placed > effort.rounds * _PLACED_A_ROUND or not search.ruin_and_recreate():
-            break
+    anneal(
+        placer.servers, placer.level, min(effort.rounds, _ROUNDS_A_REPLICA * sum(len(homes) for homes in placer.servers.homes))
+    )
     mark, before = len(placer.servers.journal), rank_of_shortfall(placer.servers)
     if share_out(placer.servers, effort) and not less_short(before, rank_of_shortfall(placer.servers)):
         search.close_some(effort.closings)
@@ -54,23 +51,6 @@ class _Search:
     def __init__(self, placer: Placer) -> None:
         self.placer, self.servers = placer, placer.servers
         self._chance = np.random.default_rng(0)
-        self.placed = 0
-        self._pools_of = [
-            sorted({placer.servers.table.pool[c] for c in range(first, last)})
-            for first, last in zip(placer.servers.table.first, placer.servers.table.first[1:], strict=False)
-        ]
-
-    def _lacks(self, models: list[int]) -> list[tuple[float, float]]:
-        """By tier what these models lack, replicas and work; empty where they lack nothing."""
-        servers, table, tier = self.servers, self.servers.table, self.servers.problem.tier
-        lacks: list[tuple[float, float]] = []
-        for m in models:
-            work, missing = lacking_work(servers, m), max(0, table.lowest[m] - len(servers.homes[m]))
-            if work > 0 or missing:
-                lacks = lacks or [(0.0, 0.0)] * (int(tier.max()) + 1)
-                before = lacks[tier[m]]
-                lacks[tier[m]] = (before[0] + missing, before[1] + work)
-        return lacks
 
     def serve_lacking(self) -> None:
         """Make room for models that lack something: they first on a server, then what was there before.
@@ -79,7 +59,7 @@ class _Search:
         """
         servers, table, tier = self.servers, self.servers.table, self.servers.problem.tier
         budget = _MOST_TRIES
-        for m in sorted((m for m in range(len(servers.homes)) if self._lacks([m])), key=lambda m: (tier[m], m)):
+        for m in sorted((m for m in range(len(servers.homes)) if lacks_of(servers, [m])), key=lambda m: (tier[m], m)):
             for c in self.placer.carriers(m) or self.placer.holders(m):
                 first, last = servers.start[table.pool[c]], servers.start[table.pool[c] + 1]
                 places = sorted(range(first, last), key=lambda s: (m in servers.residents[s], len(servers.residents[s]), s))
@@ -89,7 +69,7 @@ class _Search:
                     budget -= 1
                     if self._rebuild([s], avoid=None, guest=m):
                         break
-                if not self._lacks([m]):
+                if not lacks_of(servers, [m]):
                     break
 
     def close_some(self, budget: int) -> int:
@@ -103,25 +83,6 @@ class _Search:
                 tried += 1
                 closed += self._rebuild([s], avoid=s)
         return tried if closed else 0
-
-    def ruin_and_recreate(self) -> bool:
-        """Take a few related servers apart and place what was on them anew; whether there is anything to try."""
-        servers, chance = self.servers, self._chance
-        used = np.flatnonzero(servers.count > 0)
-        if len(used) < 2:
-            return False
-        first = int(used[chance.integers(len(used))])
-        around = {servers.pool_of[first]}
-        for m in servers.residents[first]:
-            around.update(self._pools_of[m])
-        pool = sorted(around)[int(chance.integers(len(around)))] if chance.random() < 0.6 else servers.pool_of[first]
-        near = used[(used >= servers.start[pool]) & (used < servers.start[pool + 1]) & (used != first)]
-        if not len(near):
-            return True
-        count = min(len(near), 1 + int(chance.integers(3)))
-        ruined = [first, *np.sort(chance.choice(near, count, replace=False)).tolist()]
-        self._rebuild(ruined, avoid=None)
-        return True
 
     def _rebuild(self, ruined: list[int], avoid: int | None, guest: int | None = None) -> bool:
         """Place everything on these servers anew, by chance in order of size; whether it was better, else nothing changes.
@@ -140,7 +101,7 @@ class _Search:
         if guest is not None:
             size[guest] = 1e9
         models = sorted(size)
-        lacked = self._lacks(models)
+        lacked = lacks_of(self.servers, models)
         for s in ruined:
             for m in list(servers.residents[s]):
                 servers.take(m, s)
@@ -149,7 +110,6 @@ class _Search:
         shuffled = {m: size[m] * (1.0 if avoid is not None else 0.6 + 0.8 * self._chance.random()) for m in models}
         for m in sorted(models, key=lambda m: (-shuffled[m], m)):
             self.placer.place_all(m)
-            self.placed += 1
         if avoid is not None:
             servers.free_slots[avoid] += 1e9
         if self._is_better(lacked, models, guest is None and servers.total < before - _GAIN):
@@ -159,9 +119,5 @@ class _Search:
         return False
 
     def _is_better(self, lacked: list[tuple[float, float]], models: list[int], cheaper: bool) -> bool:
-        lacks = self._lacks(models)
-        if not lacks and not lacked:
-            return cheaper
-        none = [(0.0, 0.0)] * max(len(lacks), len(lacked))
-        lacks, lacked = lacks or none, lacked or none
-        return less_short(lacks, lacked) or (cheaper and not less_short(lacked, lacks))
+        order = compared(lacks_of(self.servers, models), lacked)
+        return order < 0 or (order == 0 and cheaper)

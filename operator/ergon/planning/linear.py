@@ -220,6 +220,16 @@ class Solver:
         self.row_lower[row], self.row_upper[row] = lower, upper
         self._highs.changeRowBounds(row, lower, upper)
 
+    def set_rows(self, rows: Ints, lower: Floats, upper: Floats) -> None:
+        """Limit several rows anew."""
+        self.row_lower[rows], self.row_upper[rows] = lower, upper
+        self._highs.changeRowsBounds(len(rows), rows.astype(np.int32), lower, upper)  # type: ignore[attr-defined]
+
+    def set_columns(self, columns: Ints, lower: Floats, upper: Floats) -> None:
+        """Box several columns anew."""
+        self.lower[columns], self.upper[columns] = lower, upper
+        self._highs.changeColsBounds(len(columns), columns.astype(np.int32), lower, upper)
+
     def hold(self, columns: Ints, weights: Floats, most: float, slack: float = 1e-7) -> None:
         """Let the weighted sum of these columns be no more than this from now on, up to rounding."""
         self._highs.addRow(-INFINITY, max(0.0, most) * (1 + 1e-9) + slack, len(columns), columns.astype(np.int32), weights)
@@ -233,6 +243,25 @@ class Solver:
         solution = self._highs.getSolution()
         values, prices = np.asarray(solution.col_value), np.asarray(solution.row_dual)[: len(self.row_lower)]
         return Answer(values, float(self.cost @ values), self._priced_bound(prices), True, prices)
+
+    def add_columns(self, cost: Floats, upper: Floats, start: Ints, row: Ints, value: Floats) -> None:
+        """New columns, from 0 to `upper`; the coefficients of column k are entries start[k] to start[k + 1] - 1."""
+        count = len(cost)
+        self._highs.addCols(
+            count, cost, np.zeros(count), upper, len(row), start[:-1].astype(np.int32), row.astype(np.int32), value
+        )
+        self.cost = np.concatenate([self.cost, cost])
+        self.lower, self.upper = np.concatenate([self.lower, np.zeros(count)]), np.concatenate([self.upper, upper])
+        self.whole = np.concatenate([self.whole, np.zeros(count, np.bool_)])
+
+    def go_on(self) -> Answer | None:
+        """The optimum without whole numbers, found from the last one; its bound is none, since columns may be missing."""
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        solution = self._highs.getSolution()
+        values, prices = np.asarray(solution.col_value), np.asarray(solution.row_dual)[: len(self.row_lower)]
+        return Answer(values, float(self.cost @ values), -INFINITY, True, prices)
 
     def sifted(self, start: Bools) -> Answer | None:
         """The optimum without whole numbers, found with few columns: those of `start`, then any that the prices call for."""

@@ -22,7 +22,7 @@ class Placer:
     """Finds servers for replicas, within the watt limits."""
 
     def __init__(self, servers: Servers, level: PoolLevel | None = None) -> None:
-        self.servers = servers
+        self.servers, self.level = servers, level
         table = servers.table
         c = servers.problem.candidates
         self._open = c.useful & ~c.standing_only

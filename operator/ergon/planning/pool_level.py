@@ -53,6 +53,8 @@ def _in_whole(model: PoolProgramme, relaxed: Answer, effort: Effort, *, none_sho
     solved = relaxed
     bound = relaxed.bound
     if effort.mip_nodes and len(model.solver.cost) <= effort.mip_columns:
+        if len(model.solver.cost) > effort.whole_columns:
+            model.awake_in_parts()
         whole = model.solver.in_whole(effort.mip_nodes, gap=1e-4)
         if whole is not None:
             solved, bound = whole, max(bound, whole.bound)

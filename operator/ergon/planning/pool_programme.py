@@ -330,6 +330,11 @@ class PoolProgramme:
                 tiers.append(_Tier(int(row[0]), columns, weights, unit, models))
         return tiers
 
+    def awake_in_parts(self) -> None:
+        """Ask for servers and nodes in whole numbers, and not for awake ones: most of what they tell, in a third of the time."""
+        self.solver.whole[:] = False
+        self.solver.whole[self.columns.nodes] = self.solver.whole[self.columns.servers] = True
+
     def cost_of_running(self) -> Floats:
         """The programme's costs without those of shortfall."""
         cost = self._programme.cost

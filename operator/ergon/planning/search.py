@@ -7,11 +7,13 @@ from functools import cmp_to_key
 import numpy as np
 
 from ergon.planning.again import mend_again, newly_short
-from ergon.planning.dive import dive
+from ergon.planning.dive import Dive, patterns_of
 from ergon.planning.effort import Effort
 from ergon.planning.exact import may_be_whole, solve_whole
 from ergon.planning.improve import improve, serve_lacking
+from ergon.planning.lighten import lighten
 from ergon.planning.limits import Limit
+from ergon.planning.master import Master
 from ergon.planning.packing import pack
 from ergon.planning.placing import Placer
 from ergon.planning.plan import Plan
@@ -51,6 +53,7 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
     if effort.only_mend and before is not None and _priced(before) and problem.standing:
         again = mend_again(problem, limits, before)
         if again is not None:
+            lighten(again)
             hold_limits(again)
             if not _short(again):
                 return Found(again, None, ())
@@ -119,6 +122,7 @@ def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, e
         proof = _exactly(best, effort)
     drop_idle(best.servers)
     settled = settle(best.servers)
+    lighten(settled)
     hold_limits(settled)
     return Found(settled, level, (), proof)
 
@@ -173,8 +177,14 @@ def _by_patterns(
     if not effort.pattern_rounds or large or crowded or may_be_whole(problem, effort):
         return
     if level is not None and level.none_short:
+        master = Master(problem, limits, effort)
+        for way in ways:
+            master.add(patterns_of(way.servers))
+        dive = Dive(master, level, effort)
+        mix = dive.find_patterns()
+        mix = mix and dive.round_nodes(mix, np.ones(len(problem.models)), np.zeros(len(problem.pools), np.int64))
         placer = Placer(Servers.empty(problem, limits), level)
-        if dive(placer, level, [way.servers for way in ways], effort):
+        if mix is not None and dive.fill(placer):
             yield _completed(placer)
 
 
@@ -226,8 +236,32 @@ def _exactly(placer: Placer, effort: Effort) -> float | None:
     if proof is None:
         return None
     share_out_among_busy(servers, effort)
+    _hold_without_harm(placer)
     after = rank_of_shortfall(servers)
     if less_short(short, after) or (not less_short(after, short) and figures(servers).cost > before):
         servers.undo(mark)
         return None if less_short(short, after) else proof
     return proof
+
+
+def _hold_without_harm(placer: Placer) -> None:
+    """Let replicas that carry nothing on a server that is too busy for them be of another variant, which may be there as well.
+
+    Of such places alone the shares of the others could not be found again.
+    """
+    servers, table = placer.servers, placer.servers.table
+    for m, homes in enumerate(servers.homes):
+        for s, c in list(homes.items()):
+            load = float(servers.load[s])
+            if servers.share[m][s] > 0 or not table.may_carry[c] or table.rho[c] >= load:
+                continue
+            servers.take(m, s)
+            others = [
+                k
+                for k in placer.holders(m)
+                if table.pool[k] == table.pool[c]
+                and (not table.may_carry[k] or table.rho[k] >= load)
+                and table.memory[k] <= servers.free_bytes[s]
+                and servers.ordinal(s) not in servers.problem.refused.get(k, ())
+            ]
+            servers.put(others[0] if others else c, s, 0.0)

@@ -84,7 +84,7 @@ class Servers:
 
     `limit` is the least rho of a server's replicas of models with demand, whether they carry some now or not, so that a plan's
     shares can be found again from its replicas; `awake` its watts above idle. `total` is J of what executes
-    and of servers in use, `drawn` the watts in the scope of each limit.
+    and of servers in use, `opening` that of one more server of each pool, `drawn` the watts in the scope of each limit.
     """
 
     problem: Problem
@@ -103,6 +103,7 @@ class Servers:
     pool_of: list[int]
     limits: tuple[Limit, ...] = ()
     drawn: list[float] = field(default_factory=list)
+    opening: Floats = field(default_factory=lambda: np.zeros(0))
     total: float = 0.0
     journal: list[tuple[int, int, int, float]] = field(default_factory=list)
 
@@ -131,6 +132,7 @@ class Servers:
             drawn=[limit.always_watts for limit in limits],
         )
         made.total = sum(made.cost_of_count(p, 0) for p in range(len(problem.pools)))
+        made.opening = np.array([made.cost_of_one_more(p) for p in range(len(problem.pools))])
         return made
 
     def put(self, c: int, s: int, u: float) -> None:
@@ -157,6 +159,7 @@ class Servers:
         self.total -= self.cost_of_count(p, self.occupied[p])
         self.occupied[p] += servers
         self.total += self.cost_of_count(p, self.occupied[p])
+        self.opening[p] = self.cost_of_one_more(p)
         for number, limit in enumerate(self.limits):
             if limit.whole_pools and limit.pools[p]:
                 self.drawn[number] += self.watts_of_count(p, self.occupied[p]) - before

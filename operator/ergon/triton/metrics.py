@@ -1,4 +1,4 @@
-"""What only Triton's metrics page says of a model: requests that wait, and its latency at a few percentiles.
+"""What only Triton's metrics page says: of a model its waiting requests and a few percentiles, of GPUs the memory in use.
 
 The page of a server with 200 models is 2,600 lines: it is searched for two series by pattern (4 ms), since a whole parser takes
 many times as long and every server's page is read every few seconds.
@@ -18,6 +18,7 @@ _SERIES = re.compile(
     r"^(nv_inference_pending_request_count|nv_inference_request_summary_us)\{([^}]*)\} (\S+)\r?$",
     re.MULTILINE,
 )
+_GPU_MEMORY = re.compile(r"^nv_gpu_memory_used_bytes\{[^}]*\} (\S+)\r?$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -55,6 +56,13 @@ def model_metrics(page: str) -> dict[str, ModelMetrics]:
             mine = latency.setdefault(name, {})
             mine[quantile] = max(mine.get(quantile, 0.0), value / 1e6)
     return {name: ModelMetrics(pending.get(name), latency.get(name, {})) for name in {*pending, *latency}}
+
+
+def gpu_memory_used_bytes(page: str) -> int | None:
+    """What is in use on all GPUs of the server together; None where the page does not say it of each."""
+    said = [_number(text) for text in _GPU_MEMORY.findall(page)]
+    known = [value for value in said if value is not None]
+    return int(sum(known)) if known and len(known) == len(said) else None
 
 
 def _number(text: str) -> float | None:
