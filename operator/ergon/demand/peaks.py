@@ -36,8 +36,8 @@ _BUCKETS = _STEPS_AN_OCTAVE * (_OCTAVES_BELOW + _OCTAVES_ABOVE)
 
 
 def kept_share(percentile: int) -> float:
-    """Of the work, what must find a place at once: of what may be late, three tenths are left to cold starts and moves."""
-    return 1.0 - 0.7 * (1.0 - percentile / 100.0)
+    """Of the work, what must find a place at once: half of what may be late is left to cold starts and moves."""
+    return 1.0 - (1.0 - percentile / 100.0) / 2
 
 
 @dataclass(slots=True)
