@@ -80,6 +80,23 @@ def test_what_finds_no_room_goes_to_the_next_best_pool_and_comes_back(world: Wor
         until(lambda: world.get("pod", "ergon-costly-0", "-n", "ergon-system") is None, "its pod gone", SECONDS)
 
 
+def test_an_idle_model_gives_its_memory_to_one_that_matters_more_and_comes_back(world: World) -> None:
+    """A server of 80 MiB holds one of two models of 50: the more important one as soon as it is there, and as long."""
+    small = {"memory": "80Mi", "servers": {"min": 1, "max": 1}}
+    with world.namespace() as ns, pools(world, small=small), echoes(world, ns, "idle", priority=10):
+        world.ready(ns, "idle", SECONDS)
+        uri = write_model(world.cluster.models, f"{ns}-echo")
+        world.apply(model(ns, "vital", uri, pools={"matchLabels": {"test": "planning"}}, priority=900))
+        world.ready(ns, "vital", SECONDS)
+        assert world.endpoints(ns, "vital") == ["ergon-small-0"]
+        until(lambda: stand(world, ns, "idle") == [] and world.endpoints(ns, "idle") == [], "the idle one gone", SECONDS)
+        verdicts = {a["pool"]: a["reason"] for a in world.model(ns, "idle")["status"]["alternatives"]}
+        assert verdicts["small"] == "NoRoom"
+        world.kubectl("delete", "sm", "vital", "-n", ns)
+        world.ready(ns, "idle", SECONDS)
+        assert world.endpoints(ns, "idle") == ["ergon-small-0"]
+
+
 def test_thirty_models_are_rearranged_by_stages_and_nobody_who_asks_notices(world: World) -> None:
     """Ten at a time, each loaded at its new place before it leaves the old one; asked through the Gateway all the while."""
     names = [f"m{number}" for number in range(30)]

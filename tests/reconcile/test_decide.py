@@ -213,6 +213,15 @@ def test_nothing_is_taken_away_before_the_first_plan() -> None:
     assert decided(view(model("m"), (), ready(0), planned_once=False)).actions == ()
 
 
+def test_a_model_without_a_place_serves_on_until_its_room_is_waited_for() -> None:
+    """And one that has another place, until that serves."""
+    m, crowded = model("m"), server(0, crowded=True)
+    loading = replace(ready(1), index=IndexState.LOADING, loaded_revision=None)
+    assert names(decided(view(m, (), ready(0)))) == []
+    assert names(decided(view(m, (), replace(ready(0), server=crowded)))) == ["StartDrain"]
+    assert "StartDrain" not in names(decided(view(m, (at(1),), replace(ready(0), server=crowded), loading)))
+
+
 def test_models_of_a_deleted_pool_go_when_nothing_else_can_take_them() -> None:
     leaving = replace(ready(0), server=server(0, leaving="PoolDeleted"))
     assert names(decided(view(model("m"), (), leaving, missing_replicas=1))) == ["StartDrain"]

@@ -213,15 +213,21 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
 async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
     """Wait until what leaves the server has made room, and take it; MemoryFull where only the measured need is in the way."""
     waited = 0.0
-    while not agent.has_room(key, needed := agent.needed_bytes(key, variant)):
-        waited = waited + ROOM_SECONDS if agent.has_room(key, variant.memory_bytes) else 0.0
-        if waited > MEASURED_ROOM_SECONDS:
-            raise MemoryFull(
-                f"variant {variant.name} declares {format_bytes(variant.memory_bytes)} and was measured to take "
-                f"{format_bytes(needed)}, for which {agent.key} has no room: raise the variant's memory"
-            )
-        _phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)
-        await asyncio.sleep(ROOM_SECONDS)
+    try:
+        while not agent.has_room(key, needed := agent.needed_bytes(key, variant)):
+            waited = waited + ROOM_SECONDS if agent.has_room(key, variant.memory_bytes) else 0.0
+            if waited > MEASURED_ROOM_SECONDS:
+                raise MemoryFull(
+                    f"variant {variant.name} declares {format_bytes(variant.memory_bytes)} and was measured to take "
+                    f"{format_bytes(needed)}, for which {agent.key} has no room: raise the variant's memory"
+                )
+            _phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)
+            if key not in agent.without_room:
+                agent.without_room.add(key)
+                agent.wake(list(agent.facts))  # whose room it is, and who is not planned here any more, is to go
+            await asyncio.sleep(ROOM_SECONDS)
+    finally:
+        agent.without_room.discard(key)
     facts.memory_bytes = max(facts.memory_bytes, agent.needed_bytes(key, variant))
 
 

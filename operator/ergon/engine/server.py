@@ -93,6 +93,7 @@ class ServerAgent:
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
     statistics and that page. `closing`: jobs are cancelled because this process ends.
     `product`: what measured memory is told apart by, empty where its accelerators do not say what they use.
+    `without_room`: models whose bring-up waits for memory here.
     `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
     """
 
@@ -112,6 +113,7 @@ class ServerAgent:
     product: str = ""
     measured: MeasuredMemory = field(default_factory=MeasuredMemory)
     weighing: Weighing = field(default_factory=Weighing)
+    without_room: set[ModelKey] = field(default_factory=set)
     facts: dict[ModelKey, Facts] = field(default_factory=dict)
     synced: bool = False
     answering: bool = False
@@ -173,6 +175,7 @@ class ServerAgent:
             self.answering,
             self.leaving,
             self.silent,
+            bool(self.without_room),
         )
 
     def replica(self, key: ModelKey) -> ReplicaView | None:

@@ -63,12 +63,12 @@ class Effort:
 
     @classmethod
     def normal(cls) -> Self:
-        """About a second for 1,000 models on 20 pools."""
+        """Some seconds of a core for 1,000 models on 20 pools."""
         return cls()
 
     @classmethod
     def thorough(cls) -> Self:
-        """About five seconds for 1,000 models on 20 pools."""
+        """Several times as long."""
         return cls(
             mip_nodes=2000,
             whole_columns=6000,

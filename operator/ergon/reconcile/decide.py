@@ -97,9 +97,9 @@ class Decision:
 def decide(view: ModelView, now_seconds: float, drain: DrainPolicy) -> Decision:
     """Decide for one model.
 
-    Rules: a planned replica is brought up; what is not planned serves on until enough others are ready, or until the gateway
-    stands in for a model that goes to sleep, then it drains, is unloaded and removed; a server that is not fully read is not
-    touched; an object that cannot be understood changes nothing.
+    Rules: a planned replica is brought up; what is not planned serves on until enough others are ready, until its room is waited
+    for and the plan has no other place for it, or until the gateway stands in for a model that goes to sleep; then it drains, is
+    unloaded and removed; a server that is not fully read is not touched; an object that cannot be understood changes nothing.
     """
     steps = [_step(view, replica, now_seconds, drain) for replica in view.replicas]
     steps += [_missing(view, replica) for replica in view.planned if all(replica.server != r.server.key for r in view.replicas)]
@@ -215,6 +215,10 @@ def _why_retire(view: ModelView, replica: ReplicaView) -> str | None:
     older = sum(key < replica.server.key for key in serving - planned)
     if others + older >= max(len(planned), model.wanted_replicas):
         return "enough other replicas are ready"
-    if others >= len(view.planned) and replica.server.leaving == "PoolDeleted":
+    if others < len(view.planned):
+        return None
+    if replica.server.leaving == "PoolDeleted":
         return "its pool is being deleted"
+    if replica.server.crowded:
+        return "its room is planned for another model, and nowhere else is any"
     return None

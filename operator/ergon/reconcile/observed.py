@@ -69,6 +69,7 @@ class ServerView:
     """One server's pod. `synced`: index and store were both fully read; `answering`: its Triton answered of late.
 
     `silent`: its Triton did not answer for seconds, though it was asked; nobody has to wait for its pod to be marked not Ready.
+    `crowded`: a replica that is planned there waits for the memory of those that are not.
     """
 
     key: ServerKey
@@ -83,6 +84,7 @@ class ServerView:
     answering: bool
     leaving: str = ""
     silent: bool = False
+    crowded: bool = False
 
     @property
     def serving(self) -> bool:
