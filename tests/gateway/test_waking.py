@@ -177,3 +177,13 @@ async def test_a_route_whose_bigger_model_cannot_be_woken_keeps_the_first_answer
         status, headers, body = await world.post()
         assert (status, body, headers["ergon-models"]) == (200, unsure, "small,big")
         assert headers["ergon-escalated"] == "Confidence,held"
+
+
+async def test_who_asks_whether_a_model_is_ready_does_not_wake_it() -> None:
+    async with wire(wake=lambda _: (202, {})) as world:
+        world.model("m", asleep=True)
+        world.model("loading")
+        for name, status in (("m", 200), ("loading", 503), ("none", 404)):
+            async with world.client.get(f"http://127.0.0.1:{world.port}/v2/models/a.{name}/ready") as answer:
+                assert answer.status == status
+        assert world.wakes == []
