@@ -22,6 +22,7 @@ _FIRST = (
     "engine/test_faults_api.py",
     "engine/test_moves.py",
     "engine/",
+    "gateway/",
     "local/test_cluster.py",
     "install/test_cluster.py",
     "local/",

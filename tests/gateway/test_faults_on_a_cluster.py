@@ -13,6 +13,12 @@ from tests.gateway.world import Gateway, request, route, scored
 pytestmark = pytest.mark.cluster
 
 
+def answering(gateway: Gateway, name: str) -> str:
+    """Which model answers for a route; empty: none."""
+    answer = gateway.infer(name, "x")
+    return str(answer.output("LABEL")) if answer.status == 200 else ""
+
+
 def test_a_server_that_is_killed_costs_no_request(world: World, gateway: Gateway) -> None:
     with world.namespace() as namespace:
         world.apply(scored(world, namespace, "small", 0.7, replicas=2), route(namespace, "guess"))
@@ -71,3 +77,17 @@ def test_a_gateway_that_is_stopped_ends_what_it_has_begun(world: World, gateways
         assert (late.status, late.header("connection")) == (200, "close")
         assert gateway.inside.answer(slow).status == 200
         assert gateway.process.wait(timeout=30) == 0
+
+
+def test_a_model_that_goes_and_two_gateways(world: World, gateways: Callable[..., Gateway]) -> None:
+    with world.namespace() as namespace:
+        world.apply(scored(world, namespace, "small", 0.7), scored(world, namespace, "big", 0.9), route(namespace, "guess"))
+        world.ready(namespace, "small")
+        world.ready(namespace, "big")
+        both = gateways(), gateways()
+        for gateway in both:
+            until(lambda at=gateway: answering(at, f"{namespace}/guess") == "small", "small answering", 30)
+        world.kubectl("delete", "sm", "small", "-n", namespace, "--wait=false")
+        until(lambda: all(answering(gateway, f"{namespace}/guess") == "big" for gateway in both), "big answering", 30)
+        assert both[0].stop() == 0
+        assert answering(both[1], f"{namespace}/guess") == "big"

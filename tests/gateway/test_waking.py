@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ergon.gateway.directory import MODEL, SLICE, Directory
+from ergon.gateway.metrics import Metrics
+from ergon.gateway.waking import Waker
 from tests.gateway.wire import GOOD, Server, answered, wire
 
 PLAIN = "/v2/models/a.m/infer"
@@ -177,3 +180,39 @@ async def test_a_route_whose_bigger_model_cannot_be_woken_keeps_the_first_answer
         status, headers, body = await world.post()
         assert (status, body, headers["ergon-models"]) == (200, unsure, "small,big")
         assert headers["ergon-escalated"] == "Confidence,held"
+
+
+async def test_who_asks_whether_a_model_is_ready_does_not_wake_it() -> None:
+    async with wire(wake=lambda _: (202, {})) as world:
+        world.model("m", asleep=True)
+        world.model("loading")
+        for name, status in (("m", 200), ("loading", 503), ("none", 404)):
+            async with world.client.get(f"http://127.0.0.1:{world.port}/v2/models/a.{name}/ready") as answer:
+                assert answer.status == status
+        assert world.wakes == []
+
+
+async def test_a_turn_that_comes_at_the_very_moment_of_giving_up_is_the_next_ones() -> None:
+    directory = Directory()
+    directory.put(MODEL, {"metadata": {"namespace": "a", "name": "m"}, "spec": {}})
+    waker = Waker(directory, Metrics(), "http://127.0.0.1:1/wake")
+    sent: list[str] = []
+
+    async def send(name: str) -> None:
+        async with waker.turn("a.m", asyncio.get_running_loop().time() + 20):
+            sent.append(name)
+
+    first, second = asyncio.create_task(send("first")), asyncio.create_task(send("second"))
+    await asyncio.sleep(0)
+    waker._sleepers["a.m"].waiting[0].set_result(None)
+    first.cancel()
+    directory.put(
+        SLICE,
+        {
+            "metadata": {"namespace": "a", "name": "m-0", "labels": {"ergon.dev/model": "m"}},
+            "endpoints": [{"addresses": ["::1"]}],
+        },
+    )
+    await asyncio.wait_for(second, 5)
+    assert sent == ["second"]
+    await waker.close()

@@ -220,6 +220,18 @@ async def test_a_client_that_does_not_get_to_the_end_of_its_head_is_sent_away(
         writer.close()
 
 
+async def test_a_client_that_asks_first_is_told_to_go_on() -> None:
+    async with wire(Server(lambda number, _: answered())) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"{}")
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
 async def test_who_goes_away_is_waited_for_by_nobody() -> None:
     came, let_go = asyncio.Event(), asyncio.Event()
 

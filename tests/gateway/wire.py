@@ -66,9 +66,10 @@ class Wire:
     """The gateway, its directory, and a client."""
 
     def __init__(
-        self, directory: Directory, metrics: Metrics, serving: Serving, client: aiohttp.ClientSession, port: int
+        self, directory: Directory, metrics: Metrics, serving: Serving, client: aiohttp.ClientSession, ports: tuple[int, int]
     ) -> None:
-        self.directory, self.metrics, self.serving, self.client, self.port = directory, metrics, serving, client, port
+        self.directory, self.metrics, self.serving, self.client = directory, metrics, serving, client
+        self.port, self.grpc_port = ports
         self.wakes: list[Object] = []
 
     def model(self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5) -> None:
@@ -161,9 +162,9 @@ async def wire(*servers: Talk, wake: Callable[[Object], tuple[int, Object]] | No
     )
     directory, metrics = Directory(), Metrics()
     serving = Serving(settings, directory, metrics, str)
-    http_port, _ = await serving.start()
+    ports = await serving.start()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-        world = Wire(directory, metrics, serving, client, http_port)
+        world = Wire(directory, metrics, serving, client, ports)
         world.wakes = wakes
         try:
             yield world

@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,12 +223,3 @@ def route(namespace: str, name: str, **spec: Any) -> Object:
         "metadata": {"namespace": namespace, "name": name},
         "spec": {**base, **spec},
     }
-
-
-@contextmanager
-def elapsed() -> Iterator[list[float]]:
-    """Seconds that a block took, in the list when it is over."""
-    took: list[float] = []
-    began = time.monotonic()
-    yield took
-    took.append(time.monotonic() - began)

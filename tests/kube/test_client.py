@@ -1,6 +1,7 @@
 """The client against a server that fails in every way: what is retried, for how long, and what is said in the end."""
 
 import asyncio
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,36 @@ async def test_a_context_that_is_not_there_is_said_in_one_line(tmp_path: Path) -
     config.write_text("{apiVersion: v1, kind: Config, clusters: [], users: [], contexts: []}")
     with pytest.raises(KubeError, match="no usable Kubernetes configuration"):
         await load_configuration(config, "elsewhere")
+
+
+LIST = {"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "x", "namespace": "default"}}]}
+
+
+def _events(*events: Any) -> Any:
+    """A watch that tells these events and ends."""
+    text = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+    return lambda _: web.Response(body=text)
+
+
+def _changed(what: str, name: str, version: str) -> Any:
+    return {"type": what, "object": {"metadata": {"name": name, "resourceVersion": version}}}
+
+
+async def test_what_is_followed_is_listed_and_then_every_change_told() -> None:
+    over = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
+    first = _events(_changed("ADDED", "y", "6"), _changed("BOOKMARK", "", "9"))
+    then = _events(_changed("DELETED", "y", "10"), over)
+    async with serving(say(200, LIST), first, then) as script, client_of(script) as client:
+        listed: list[Any] = []
+        told = [(what, obj["metadata"]["name"]) async for what, obj in client.follow("v1", "ConfigMap", listed=listed.extend)]
+        assert [obj["metadata"]["name"] for obj in listed] == ["x"]
+        assert told == [("ADDED", "y"), ("DELETED", "y")]
+        assert script.requests[2].query["resourceVersion"] == "9"
+
+
+@pytest.mark.parametrize(("trouble", "error"), [(status(403, "no"), Forbidden), (hang_up, Unavailable)])
+async def test_a_watch_that_fails_says_why(trouble: Any, error: type[KubeError]) -> None:
+    async with serving(say(200, LIST), trouble) as script, client_of(script) as client:
+        following = client.follow("v1", "ConfigMap", listed=lambda _: None)
+        with pytest.raises(error):
+            await anext(following)

@@ -36,6 +36,9 @@ class PlainService:
         model = self._directory.model(served)
         if model is None:
             raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
+        if rest[-1:] == ["ready"] and not self._directory.addresses(served):
+            # Whether a request would be answered: who asks that again and again must not keep the model awake.
+            return web.Response(status=200 if self._directory.asleep(served) else 503)
         clock = asyncio.get_running_loop().time
         began = clock()
         seconds = passing.timeout_seconds(

@@ -89,16 +89,17 @@ class Waker:
         if sleeper.task is None:
             sleeper.task = loop.create_task(self._wake(served, sleeper), name=f"waking {served}")
         self._count(served, 1, size_bytes)
-        began = loop.time()
+        began, mine = loop.time(), False
         try:
             async with asyncio.timeout_at(awake_by - LAST_WORD_SECONDS):
                 await turn
+                mine = True
         except TimeoutError:
             message = f"{served} was not awake within {loop.time() - began:.3g} s: {sleeper.state}"
             raise Failure(Kind.UNAVAILABLE, message, 1) from None
         finally:
             self._count(served, -1, -size_bytes)
-            if not turn.done() or turn.cancelled() or turn.exception() is not None:
+            if not mine:  # not even where the turn came at the very moment of giving up
                 self._leave(sleeper, turn)
         try:
             yield
