@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool
+from ergon.api.parse import InvalidObject, parse_budget, parse_model, parse_pool, parse_route
 from ergon.api.types import API_VERSION, GROUP, Spec
 from ergon.api.unknown import unknown_fields
 from ergon.fleet.build import build_model, build_pool, build_watt_limit
 from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey, WattLimit
 
-_OURS = ("AcceleratorPool", "SpecializedModel", "EnergyBudget")
+_OURS = ("AcceleratorPool", "SpecializedModel", "TaskRoute", "EnergyBudget")
+_NAMESPACED = ("SpecializedModel", "TaskRoute")
 _API_VERSIONS = {**dict.fromkeys(_OURS, API_VERSION), "Namespace": "v1"}
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _NAME_LABEL = "kubernetes.io/metadata.name"
@@ -56,7 +57,7 @@ class _Refused(Exception):
 def read_fleet(
     documents: Iterable[Document], *, operator_namespace: str, default_namespace: str = "default", strict: bool = True
 ) -> Reading:
-    """Pools, models, budgets and namespaces of the documents, lists looked into, all other kinds passed over. Never raises.
+    """Pools, models, budgets and namespaces of the documents, routes judged, lists looked into, all other kinds passed over. Never raises.
 
     `strict` refuses unknown fields, as the API server does for what people send; not for what it stores itself. Placements that
     a status names become the current plan. Of objects of one name, the first counts and the others are problems.
@@ -109,7 +110,7 @@ class _Reader:
     def _address(self, obj: dict[Any, Any], kind: str) -> tuple[str, str]:
         metadata = _metadata(obj)
         namespace = metadata.get("namespace") or self.default_namespace
-        return (str(namespace) if kind == "SpecializedModel" else ""), str(metadata.get("name") or "")
+        return (str(namespace) if kind in _NAMESPACED else ""), str(metadata.get("name") or "")
 
     def _take(self, item: Document, kind: str, namespace: str, name: str) -> None:
         obj = item.content
@@ -127,6 +128,9 @@ class _Reader:
                 self._take_pool(obj, name, labels)
             case "SpecializedModel":
                 self._take_model(obj, ModelKey(namespace, name))
+            case "TaskRoute":
+                _namespace_name(namespace, "metadata.namespace")
+                _parsed(parse_route, obj)  # judged with the rest; a plan from files has no requests to count through it
             case "EnergyBudget":
                 limit = build_watt_limit(name, _parsed(parse_budget, obj))
                 self.limits += [limit] if limit is not None else []
