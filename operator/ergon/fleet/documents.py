@@ -57,7 +57,8 @@ class _Refused(Exception):
 def read_fleet(
     documents: Iterable[Document], *, operator_namespace: str, default_namespace: str = "default", strict: bool = True
 ) -> Reading:
-    """Pools, models, budgets and namespaces of the documents, routes judged, lists looked into, all other kinds passed over. Never raises.
+    """Pools, models, budgets and namespaces of the documents. Routes are judged, lists looked into, other kinds passed over.
+    Never raises.
 
     `strict` refuses unknown fields, as the API server does for what people send; not for what it stores itself. Placements that
     a status names become the current plan. Of objects of one name, the first counts and the others are problems.
