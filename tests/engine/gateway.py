@@ -53,7 +53,8 @@ def gateway_and_operator(world: World, replicas: int = 2) -> Iterator[Operator]:
     for operator in world.operators:
         if operator.process.poll() is None:
             operator.stop()
-    world.apply(*objects(replicas))
+    # As an installation does: tests of the installation apply the same objects to this cluster.
+    world.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump_all(objects(replicas)))
     world.arguments = ARGUMENTS
     operator = world.operator()
     operator.leads()
@@ -65,7 +66,7 @@ def gateway_and_operator(world: World, replicas: int = 2) -> Iterator[Operator]:
         for each in world.operators:
             if each.process.poll() is None:
                 each.stop()
-        kinds = "deployment,service,serviceaccount,networkpolicy,httproute"
+        kinds = "deployment,service,serviceaccount,networkpolicy,httproute,clusterrole,clusterrolebinding"
         world.kubectl("delete", kinds, "-n", NAMESPACE, "-l", "app.kubernetes.io/component=gateway", "--wait=false")
         world.kubectl("delete", "service", "ergon-leader", "-n", NAMESPACE, "--ignore-not-found")
 

@@ -84,6 +84,13 @@ def test_who_is_asked_is_written_at_once_and_told_where_nobody_is_left() -> None
     assert told == [("Normal", "Asleep"), ("Warning", "NoModelReady"), ("Normal", "Ready")]
 
 
+def test_a_route_that_is_there_before_its_models_warns_nobody() -> None:
+    _, told = course(view(models=()), view())
+    assert told == [("Normal", "Ready")]
+    _, told = course(view(gateway=False))
+    assert ("Warning", "NoGateway") in told
+
+
 def test_a_route_that_is_gone_is_not_written() -> None:
     async def run() -> int:
         cache, api = Cache(), ApiServer()

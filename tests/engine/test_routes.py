@@ -114,10 +114,8 @@ def test_the_small_model_answers_what_it_is_sure_of_and_the_big_one_the_rest(wor
         assert ask(world, namespace, SURE_OF) == (2.0, "small")
         assert ask(world, namespace, NOT_SURE_OF) == (150.0, "small,big")
         # What gateways count comes back as figures.
-        for _ in range(3):
-            burst(world, route_url(namespace, "r"), 30, value=SURE_OF)
-            burst(world, route_url(namespace, "r"), 10, value=NOT_SURE_OF)
-            time.sleep(6)
+        burst(world, route_url(namespace, "r"), 75, value=SURE_OF)
+        burst(world, route_url(namespace, "r"), 25, value=NOT_SURE_OF)
         told = until(lambda: s if (s := status(world, namespace)).get("escalationRate") else None, "an escalation rate", 60)
         assert told["escalationRate"] == pytest.approx(0.25, abs=0.1)
         assert told["requestsPerSecond"] > 0
@@ -140,7 +138,7 @@ def test_a_killed_operator_costs_no_request(world: World) -> None:
         operator = next(each for each in world.operators if each.process.poll() is None)
         with steady(world, route_url(namespace, "r"), NOT_SURE_OF) as clients:
             operator.kill()
-            time.sleep(20)
+            time.sleep(8)
             world.operator(identity=operator.identity).leads()
             time.sleep(2)
         clients.assert_unharmed()

@@ -156,6 +156,6 @@ def test_a_wake_that_cannot_be_is_refused_with_the_reason(world: World) -> None:
 
 def test_clients_of_a_model_that_falls_asleep_and_wakes_are_unharmed(world: World) -> None:
     with sleepy(world) as (namespace, name):
-        for _ in range(3):
+        for _ in range(2):
             assert burst(world, url_of(namespace, name), 3)["statuses"] == {"200": 3}
             time.sleep(6)  # it falls asleep meanwhile, and is asked while it does

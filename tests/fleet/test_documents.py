@@ -44,6 +44,7 @@ def test_a_budget_that_only_observes_or_counts_hours_limits_no_plan() -> None:
         {},
         {"kind": "Deployment", "apiVersion": "apps/v1"},
         {"kind": "SomethingElse", "apiVersion": "ergon.dev/v1alpha1"},
+        {"kind": "TaskRoute", "apiVersion": "other.dev/v1"},
         {"kind": "Namespace", "apiVersion": "other.dev/v1"},
         {"kind": "SpecializedModel", "apiVersion": "other.dev/v1"},
         {"kind": "List", "apiVersion": "v1", "items": None},

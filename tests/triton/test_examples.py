@@ -68,6 +68,15 @@ async def test_entities_are_found(server: Server, triton: TritonServer) -> None:
     await unloads(server, triton, "entities")
 
 
+async def test_questions_on_file_are_answered_and_others_are_told_apart(server: Server, triton: TritonServer) -> None:
+    await load(server, triton, "faq")
+    answer = await ask(server, "faq", "PROMPT", "What is a pool?", "When does a model sleep?", "Why is the sky blue?")
+    assert answer["TEXT"][0].startswith("A pool is a set of identical Triton servers")
+    assert "idleAfter" in answer["TEXT"][1]
+    assert [score > 0.6 for score in answer["SCORE"]] == [True, True, False]
+    await unloads(server, triton, "faq")
+
+
 async def test_content_types_are_told(server: Server, triton: TritonServer) -> None:
     await load(server, triton, "content-type")
     program = "import os\n\n\ndef main():\n    for name in os.listdir():\n        print(name)\n\n\nmain()\n"

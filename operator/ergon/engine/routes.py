@@ -35,6 +35,8 @@ Object = dict[str, Any]
 SCRAPE_SECONDS = 5.0
 TOLD_SECONDS = 30.0
 """Between two looks at whether a route's status says something else of its figures."""
+_AT_FIRST = ("NoCandidate", "NoModelReady")
+"""What a new route may say until its models are there too: the status shows it, no event does."""
 FIGURES = ("requestsPerSecond", "escalationRate", "joulesPerRequest", "quality")
 
 
@@ -261,7 +263,7 @@ class RouteWriter:
         for condition in status["conditions"]:
             now = condition["status"], condition["reason"]
             was = before.get(condition["type"])
-            if now == was or (was is None and condition["status"] == "True"):
+            if now == was or (was is None and (condition["status"] == "True" or condition["reason"] in _AT_FIRST)):
                 continue
             subject = {
                 "apiVersion": API_VERSION,

@@ -57,7 +57,8 @@ class _Refused(Exception):
 def read_fleet(
     documents: Iterable[Document], *, operator_namespace: str, default_namespace: str = "default", strict: bool = True
 ) -> Reading:
-    """Pools, models, budgets and namespaces of the documents, lists looked into, all other kinds passed over. Never raises.
+    """Pools, models, budgets and namespaces of the documents. Routes are judged, lists looked into, other kinds passed over.
+    Never raises.
 
     `strict` refuses unknown fields, as the API server does for what people send; not for what it stores itself. Placements that
     a status names become the current plan. Of objects of one name, the first counts and the others are problems.
@@ -128,6 +129,9 @@ class _Reader:
                 self._take_pool(obj, name, labels)
             case "SpecializedModel":
                 self._take_model(obj, ModelKey(namespace, name))
+            case "TaskRoute":
+                _namespace_name(namespace, "metadata.namespace")
+                _parsed(parse_route, obj)  # judged with the rest; a plan from files has no requests to count through it
             case "EnergyBudget":
                 limit = build_watt_limit(name, _parsed(parse_budget, obj))
                 self.limits += [limit] if limit is not None else []
