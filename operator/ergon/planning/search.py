@@ -53,7 +53,8 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
     if effort.only_mend and before is not None and _priced(before) and problem.standing:
         again = mend_again(problem, limits, before)
         if again is not None:
-            lighten(again)
+            if effort.gives_up:
+                lighten(again)
             hold_limits(again)
             if not _short(again):
                 return Found(again, None, ())

@@ -11,6 +11,8 @@ from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey
 from ergon.planning import Effort, Plan, plan
 from ergon.planning.moves import moves, next_stage
 
+MENDING = replace(Effort.quick(), gives_up=False)
+"""What goes is decided here, by what is on its way and whether the demand is known, and only what pays for its way."""
 MOVES_AT_ONCE = 10
 STAY_SECONDS = 3600.0
 """How long the demand is expected to stay as it is planned for."""
@@ -56,8 +58,8 @@ def grow(fleet: Fleet, before: Plan | None) -> Plan:
         if replica.model in generating and replica.server.pool in kinds:
             where.setdefault(replica.model, set()).add(kinds[replica.server.pool])
     kept = {key: next(iter(mine)) for key, mine in where.items() if len(mine) == 1}
-    made = _on_one_kind(replace(fleet, kept_to=kept), Effort.quick(), before)
-    return made if not made.short else _on_one_kind(fleet, Effort.quick(), before)
+    made = _on_one_kind(replace(fleet, kept_to=kept), MENDING, before)
+    return made if not made.short else _on_one_kind(fleet, MENDING, before)
 
 
 def _back(fleet: Fleet, made: Plan) -> tuple[Replica, ...]:
