@@ -1,12 +1,14 @@
 """A route's status is written when it says something else, not when a figure trembles."""
 
 import asyncio
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from ergon.demand.cascade import RouteFigures
 from ergon.engine.cache import Cache
-from ergon.engine.routes import RouteWriter
+from ergon.engine.routes import RouteKeeper, RouteWriter
 from ergon.fleet.types import ModelKey
 from ergon.reconcile.routes import RouteModel, RouteView
 
@@ -94,3 +96,46 @@ def test_a_route_that_is_gone_is_not_written() -> None:
         return len(api.written)
 
     assert asyncio.run(run()) == 0
+
+
+def cluster(models: int, routes: int) -> Cache:
+    """A namespace with so many models of one task, and one of another."""
+    cache = Cache()
+    pool = {"acceleratorClass": "cpu", "memory": "8Gi", "servers": {"min": 1, "max": 1}}
+    cache.put("AcceleratorPool", {"metadata": {"name": "p", "uid": "p", "generation": 1}, "spec": pool})
+    for number in range(models + 1):
+        variant = {"name": "v", "accelerators": ["cpu"], "backend": "python", "source": {"uri": "file:///m"}, "memory": "1Mi"}
+        metadata = {"namespace": "team", "name": f"m{number}", "uid": f"m{number}", "generation": 1, "resourceVersion": "1"}
+        spec = {"task": "language" if number < models else "other", "variants": [variant]}
+        cache.put("SpecializedModel", {"metadata": metadata, "spec": spec})
+    for number in range(routes):
+        metadata = {"namespace": "team", "name": f"r{number}", "uid": f"r{number}", "generation": 1, "resourceVersion": "1"}
+        cache.put("TaskRoute", {"metadata": metadata, "spec": {"task": "language"}})
+    assert all(record.model is not None for record in cache.models.values())
+    return cache
+
+
+def test_a_look_at_many_routes_reckons_every_model_once() -> None:
+    cache, asked = cluster(300, 100), list[ModelKey]()
+
+    def placements(key: ModelKey) -> tuple[()]:
+        asked.append(key)
+        return ()
+
+    keeper = RouteKeeper(
+        cache,
+        SimpleNamespace(placements=placements),  # type: ignore[arg-type]
+        SimpleNamespace(asleep=lambda key: False),  # type: ignore[arg-type]
+        SimpleNamespace(model=lambda key: None),  # type: ignore[arg-type]
+        "gateway",
+        lambda: True,
+        lambda key: 0,
+        time.monotonic,
+    )
+    began, view = time.process_time(), keeper.look()
+    views = [view(record) for record in cache.routes.values()]
+    assert time.process_time() - began < 1.0
+    assert [len(each.models) for each in views] == [300] * 100
+    assert sorted(asked) == sorted(ModelKey("team", f"m{number}") for number in range(300))
+    keeper.look()(next(iter(cache.routes.values())))
+    assert len(asked) == 600  # another look sees what is so by then

@@ -71,7 +71,7 @@ class Engine:
         self._pools = pools
         self._budgets = budgets
         self._routes = routes
-        self.route_view: Callable[[RouteRecord], RouteView] = lambda record: RouteView(record.key, record.spec, record.refusal)
+        self.look_at_routes: Callable[[], Callable[[RouteRecord], RouteView]] = lambda: _plainly
         self._answers: dict[ModelKey, tuple[bool, bool]] = {}
         self._observe = observe
         self._timers: list[tuple[float, ModelKey]] = []
@@ -108,7 +108,7 @@ class Engine:
             self._decide_pools()
             await self._decide_models()
             self._decide_budgets()
-            self._decide_routes()
+            await self._decide_routes()
             self._observe("pass", loop.time() - began)
 
     def waited(self, key: ModelKey) -> float:
@@ -327,15 +327,19 @@ class Engine:
             self._answers[key] = answers
             self._cache.wake(routes=self._cache.routes_of(key.namespace))
 
-    def _decide_routes(self) -> None:
+    async def _decide_routes(self) -> None:
         dirty, self._cache.dirty_routes = self._cache.dirty_routes, set()
+        if not dirty:
+            return
+        view = self.look_at_routes()
         for key in sorted(dirty):
+            await asyncio.sleep(0)
             record = self._cache.routes.get(key)
             try:
                 if record is None:
                     self._routes.forget(key)
                 else:
-                    self._routes.wish(self.route_view(record))
+                    self._routes.wish(view(record))
             except Exception:
                 log.exception("deciding for route %s failed; the others go on", key)
 
@@ -364,6 +368,10 @@ class Engine:
                 refusal = record.refusal or self._energy.refusal(name)
                 view = self._planner.budget(name, record.spec if refusal is None else None, refusal)
                 self._budgets.wish(name, *budget_status(replace(view, verdict=self._energy.verdict(name))))
+
+
+def _plainly(record: RouteRecord) -> RouteView:
+    return RouteView(record.key, record.spec, record.refusal)
 
 
 def now_text() -> str:

@@ -124,7 +124,7 @@ class Leader:
             self._engine.answering,
             lambda: began + loop.time(),
         )
-        self._engine.route_view = self._route_keeper.view
+        self._engine.look_at_routes = self._route_keeper.look
         self._demand.at_least = self._route_keeper.least_work
 
     async def run(self) -> None:
