@@ -2,9 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+
+import aiohttp
+import pytest
 
 from ergon.demand.cascade import RouteFigures
 from ergon.engine.cache import Cache
@@ -115,6 +119,22 @@ def cluster(models: int, routes: int) -> Cache:
     return cache
 
 
+def keeper_of(
+    cache: Cache, placements: Callable[[ModelKey], tuple[()]], clock: Callable[[], float] = time.monotonic
+) -> RouteKeeper:
+    """A keeper of routes whose models were never asked for anything."""
+    return RouteKeeper(
+        cache,
+        SimpleNamespace(placements=placements),  # type: ignore[arg-type]
+        SimpleNamespace(asleep=lambda key: False),  # type: ignore[arg-type]
+        SimpleNamespace(model=lambda key: None, verdict=lambda name: None),  # type: ignore[arg-type]
+        "gateway",
+        lambda: True,
+        lambda key: 0,
+        clock,
+    )
+
+
 def test_a_look_at_many_routes_reckons_every_model_once() -> None:
     cache, asked = cluster(300, 100), list[ModelKey]()
 
@@ -122,16 +142,7 @@ def test_a_look_at_many_routes_reckons_every_model_once() -> None:
         asked.append(key)
         return ()
 
-    keeper = RouteKeeper(
-        cache,
-        SimpleNamespace(placements=placements),  # type: ignore[arg-type]
-        SimpleNamespace(asleep=lambda key: False),  # type: ignore[arg-type]
-        SimpleNamespace(model=lambda key: None),  # type: ignore[arg-type]
-        "gateway",
-        lambda: True,
-        lambda key: 0,
-        time.monotonic,
-    )
+    keeper = keeper_of(cache, placements)
     began, view = time.process_time(), keeper.look()
     views = [view(record) for record in cache.routes.values()]
     assert time.process_time() - began < 1.0
@@ -139,3 +150,25 @@ def test_a_look_at_many_routes_reckons_every_model_once() -> None:
     assert sorted(asked) == sorted(ModelKey("team", f"m{number}") for number in range(300))
     keeper.look()(next(iter(cache.routes.values())))
     assert len(asked) == 600  # another look sees what is so by then
+
+
+@pytest.mark.looptime
+async def test_an_error_in_one_route_ends_neither_the_others_nor_the_rounds(caplog: pytest.LogCaptureFixture) -> None:
+    cache, asked = cluster(1, 3), list[ModelKey]()
+    spec = cache.routes[ModelKey("team", "r1")].spec
+    assert spec is not None
+    cache.routes[ModelKey("team", "r1")].spec = spec.model_copy(update={"escalation": None})  # as a bug would leave it
+
+    def placements(key: ModelKey) -> tuple[()]:
+        asked.append(key)
+        return ()
+
+    keeper = keeper_of(cache, placements, asyncio.get_running_loop().time)
+    async with aiohttp.ClientSession() as session:
+        task = asyncio.create_task(keeper.scrape(session))
+        await asyncio.sleep(200)
+        assert not task.done()
+        task.cancel()
+    allowed = {key.name for key in cache.routes if keeper.look()(cache.routes[key]).allowed is not None}
+    assert allowed == {"r0", "r2"}
+    assert caplog.text.count("what may escalate of route team/r1 could not be told") == 3
