@@ -106,7 +106,7 @@ class RouteKeeper:
 
     def least_work(self) -> Mapping[ModelKey, tuple[float, str]]:
         """Work per second that routes foresee for their models, and why."""
-        return self.cascades.least_work(self._now(), STEP_SECONDS, self._demand.observed_work, self._counts_tokens)
+        return self.cascades.least_work(self._now(), STEP_SECONDS, self._demand.observed_work, self._demand.token_requests)
 
     def look(self) -> Callable[[RouteRecord], RouteView]:
         """For one pass over routes: gives all that is decided from for each."""
@@ -238,10 +238,6 @@ class RouteKeeper:
         if known is None or known.model is not model or known.placed != placed or known.pools != pools:
             known = self._expected[record.key] = _Expected(model, placed, pools, _expected(model, placed, pools))
         return known.joules, "assumed"
-
-    def _counts_tokens(self, key: ModelKey) -> bool:
-        record = self._cache.models.get(key)
-        return record is not None and record.model is not None and record.model.counts_tokens
 
 
 def _expected(model: Model, placed: Iterable[Replica], pools: Iterable[Pool]) -> float | None:
