@@ -12,6 +12,7 @@ from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, ModelRecord, PoolRecord
 from ergon.engine.cached_routes import RouteRecord
+from ergon.engine.cold_starts import ColdStarts
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
@@ -82,7 +83,7 @@ class Engine:
         self._views_by_uid: dict[str, ServerView] = {}
         self._drain = DrainPolicy(settings.quiet_seconds)
         self._unscheduled_at: dict[tuple[str, str], float] = {}
-        self._cold_since: dict[ModelKey, float] = {}
+        self._cold_starts = ColdStarts(demand.cold_started)
 
     async def run(self) -> None:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
@@ -113,8 +114,11 @@ class Engine:
 
     def waited(self, key: ModelKey) -> float:
         """Seconds for which a model was planned and no replica of it answered."""
-        now = asyncio.get_running_loop().time()
-        return now - self._cold_since.get(key, now)
+        return self._cold_starts.waited(key, asyncio.get_running_loop().time())
+
+    def started(self, key: ModelKey, seconds: float) -> None:
+        """A model took so long from planned to loaded."""
+        self._cold_starts.started(key, seconds)
 
     def answering(self, key: ModelKey) -> int:
         """Servers that its Service should point at now."""
@@ -180,10 +184,8 @@ class Engine:
             self._servers.note_memory(record.model)
         view = self._view(key, record)
         decision = decide(view, now, self._drain)
-        if view.planned and not decision.endpoints:
-            self._cold_since.setdefault(key, now)
-        else:
-            self._cold_since.pop(key, None)
+        failed = any(replica.failure is not None for replica in view.replicas)
+        self._cold_starts.decided(key, now, cold=bool(view.planned) and not decision.endpoints, failed=failed)
         for action in decision.actions:
             self._executor.carry_out(key, action)
         if decision.look_again_at_seconds is not None:
@@ -192,7 +194,7 @@ class Engine:
             self._models.forget(key)
             self._servers.forget(key)
             self._demand.forget(key)
-            self._cold_since.pop(key, None)
+            self._cold_starts.forget(key)
             self._answers.pop(key, None)
             return
         self._note_answers(key, (bool(decision.endpoints), view.asleep))

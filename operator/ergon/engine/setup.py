@@ -96,7 +96,7 @@ class Leader:
             instance_kind=self._instance_kind,
             tell=self._tell,
             waited=lambda key: self._engine.waited(key),
-            started=self._demand.cold_started,
+            started=lambda key, seconds: self._engine.started(key, seconds),
         )
         executor = Executor(self._servers, effects)
         self._engine = Engine(
