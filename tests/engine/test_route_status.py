@@ -105,7 +105,7 @@ def test_a_route_that_is_gone_is_not_written() -> None:
 def cluster(models: int, routes: int) -> Cache:
     """A namespace with so many models of one task, and one of another."""
     cache = Cache()
-    pool = {"acceleratorClass": "cpu", "memory": "8Gi", "servers": {"min": 1, "max": 1}}
+    pool = {"accelerator": {"class": "cpu"}, "memory": "8Gi", "servers": {"min": 1, "max": 1}}
     cache.put("AcceleratorPool", {"metadata": {"name": "p", "uid": "p", "generation": 1}, "spec": pool})
     for number in range(models + 1):
         variant = {"name": "v", "accelerators": ["cpu"], "backend": "python", "source": {"uri": "file:///m"}, "memory": "1Mi"}
@@ -116,6 +116,7 @@ def cluster(models: int, routes: int) -> Cache:
         metadata = {"namespace": "team", "name": f"r{number}", "uid": f"r{number}", "generation": 1, "resourceVersion": "1"}
         cache.put("TaskRoute", {"metadata": metadata, "spec": {"task": "language"}})
     assert all(record.model is not None for record in cache.models.values())
+    assert cache.pools["p"].pool is not None
     return cache
 
 
