@@ -91,7 +91,7 @@ def test_a_handful_of_requests_says_no_share() -> None:
     assert figures is not None
     assert figures.requests_per_second > 0
     assert figures.escalation_rate is None
-    assert cascades.least_work(START + 60, 60.0, lambda _: 1.0, lambda _: False) == {}
+    assert cascades.least_work(START + 60, 60.0, lambda *_: 1.0, lambda *_: None) == {}
 
 
 def test_a_route_and_a_gateway_that_are_gone_are_forgotten() -> None:
@@ -105,23 +105,45 @@ def test_what_escalates_is_demand_of_the_big_model() -> None:
     cascades = Cascades()
     now = run(cascades, 1800, Gateway(), requests=100, escalated=25)
     # The big model does 5 escalated requests a second and 1 of its own.
-    least = cascades.least_work(now, 60.0, lambda key: 6.0 if key == BIG else None, lambda _: False)
+    least = cascades.least_work(now, 60.0, lambda key, _: 6.0 if key == BIG else None, lambda *_: None)
     assert set(least) == {BIG}
     work, why = least[BIG]
     assert work == pytest.approx(6.0, rel=0.2)
     assert why == "asked for by 25% of route languages"
 
 
+def test_a_route_that_has_just_begun_is_no_direct_demand_too() -> None:
+    cascades, gateway = Cascades(), Gateway()
+    now = run(cascades, 600, gateway, requests=0, escalated=0)
+    now = run(cascades, 60, gateway, requests=500, escalated=500, start=now + 5)
+    asked: list[float] = []
+
+    def observed(key: ModelKey, seconds: float) -> float | None:
+        asked.append(seconds)
+        return 100.0 * 60 / seconds if key == BIG else None  # all of it came through the route
+
+    work, _ = cascades.least_work(now, 60.0, observed, lambda *_: None)[BIG]
+    assert asked == pytest.approx([300.0, 300.0])
+    foreseen = cascades.forecaster.forecast(ROUTE, now, 60.0).p90
+    assert foreseen > 50
+    assert work == pytest.approx(foreseen, rel=0.1)
+
+
 CASES = {
-    "as much comes as is foreseen": (6.0, 5.0, 5.0, False, 6.0),
-    "the route grows": (6.0, 5.0, 8.0, False, 9.0),
-    "the route shrinks": (6.0, 5.0, 1.0, False, 2.0),
-    "nothing was answered yet": (0.0, 0.0, 4.0, False, 4.0),
-    "tokens": (500.0, 5.0, 8.0, True, 800.0),
-    "tokens of nobody": (0.0, 0.0, 8.0, True, 0.0),
+    "as much comes as is foreseen": (6.0, 5.0, 5.0, None, 6.0),
+    "the route grows": (6.0, 5.0, 8.0, None, 9.0),
+    "the route shrinks": (6.0, 5.0, 1.0, None, 2.0),
+    "nothing was answered yet": (0.0, 0.0, 4.0, None, 4.0),
+    "tokens, all through routes": (500.0, 5.0, 8.0, 5.0, 800.0),
+    "tokens, some not counted yet": (500.0, 5.0, 8.0, 4.0, 800.0),
+    "tokens, a tenth through routes": (1000.0, 1.0, 2.0, 10.0, 1100.0),
+    "tokens, the route ends": (1000.0, 1.0, 0.0, 10.0, 900.0),
+    "tokens of nobody": (0.0, 0.0, 8.0, 0.0, 0.0),
 }
 
 
 @pytest.mark.parametrize(("observed", "asked", "foreseen", "tokens", "work"), CASES.values(), ids=CASES)
-def test_a_model_s_own_demand_and_its_routes(observed: float, asked: float, foreseen: float, tokens: bool, work: float) -> None:
+def test_a_model_s_own_demand_and_its_routes(
+    observed: float, asked: float, foreseen: float, tokens: float | None, work: float
+) -> None:
     assert cascade_work(observed, asked, foreseen, tokens) == pytest.approx(work)

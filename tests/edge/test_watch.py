@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ergon.edge import process as process_module
 from ergon.edge.process import Process
 from ergon.edge.watch import EVERYWHERE, settings, watch
 from ergon.engine.cache import Cache
@@ -67,6 +68,23 @@ async def test_only_the_api_server_s_word_tells_whether_there_is_a_gateway(answe
         process = Process(Settings(), "127.0.0.1", 0, client, Metrics())
         assert await process._gateway_is_there() is there
         await client.close()
+
+
+async def test_a_kind_that_is_missing_is_named_with_what_installs_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "MISSING_SECONDS", 0.01)
+    routes = tuple(watched for watched in EVERYWHERE if watched.kind == "TaskRoute")
+    missing = status(404, "the server could not find the requested resource")
+    async with serving(missing, missing, say(200, {"items": []})) as script:
+        client = KubeClient(script.configuration(), pace=Pace(attempt_seconds=3.0, total_seconds=3.0))
+        process = Process(Settings(), "127.0.0.1", 0, client, Metrics())
+        await process._prime(routes)
+        await client.close()
+    (said,) = caplog.messages
+    assert "taskroutes.ergon.dev" in said
+    assert "kubectl apply --server-side -k manifests/crds" in said
+    assert process._ready() == said  # what /readyz says meanwhile
 
 
 def test_kopf_writes_nothing_and_notices_a_silent_watch() -> None:

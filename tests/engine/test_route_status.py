@@ -1,12 +1,18 @@
 """A route's status is written when it says something else, not when a figure trembles."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
+
+import aiohttp
+import pytest
 
 from ergon.demand.cascade import RouteFigures
 from ergon.engine.cache import Cache
-from ergon.engine.routes import RouteWriter
+from ergon.engine.routes import RouteKeeper, RouteWriter
 from ergon.fleet.types import ModelKey
 from ergon.reconcile.routes import RouteModel, RouteView
 
@@ -101,3 +107,76 @@ def test_a_route_that_is_gone_is_not_written() -> None:
         return len(api.written)
 
     assert asyncio.run(run()) == 0
+
+
+def cluster(models: int, routes: int) -> Cache:
+    """A namespace with so many models of one task, and one of another."""
+    cache = Cache()
+    pool = {"accelerator": {"class": "cpu"}, "memory": "8Gi", "servers": {"min": 1, "max": 1}}
+    cache.put("AcceleratorPool", {"metadata": {"name": "p", "uid": "p", "generation": 1}, "spec": pool})
+    for number in range(models + 1):
+        variant = {"name": "v", "accelerators": ["cpu"], "backend": "python", "source": {"uri": "file:///m"}, "memory": "1Mi"}
+        metadata = {"namespace": "team", "name": f"m{number}", "uid": f"m{number}", "generation": 1, "resourceVersion": "1"}
+        spec = {"task": "language" if number < models else "other", "variants": [variant]}
+        cache.put("SpecializedModel", {"metadata": metadata, "spec": spec})
+    for number in range(routes):
+        metadata = {"namespace": "team", "name": f"r{number}", "uid": f"r{number}", "generation": 1, "resourceVersion": "1"}
+        cache.put("TaskRoute", {"metadata": metadata, "spec": {"task": "language"}})
+    assert all(record.model is not None for record in cache.models.values())
+    assert cache.pools["p"].pool is not None
+    return cache
+
+
+def keeper_of(
+    cache: Cache, placements: Callable[[ModelKey], tuple[()]], clock: Callable[[], float] = time.monotonic
+) -> RouteKeeper:
+    """A keeper of routes whose models were never asked for anything."""
+    return RouteKeeper(
+        cache,
+        SimpleNamespace(placements=placements),  # type: ignore[arg-type]
+        SimpleNamespace(asleep=lambda key: False),  # type: ignore[arg-type]
+        SimpleNamespace(model=lambda key: None, verdict=lambda name: None),  # type: ignore[arg-type]
+        "gateway",
+        lambda: True,
+        lambda key: 0,
+        clock,
+    )
+
+
+def test_a_look_at_many_routes_reckons_every_model_once() -> None:
+    cache, asked = cluster(300, 100), list[ModelKey]()
+
+    def placements(key: ModelKey) -> tuple[()]:
+        asked.append(key)
+        return ()
+
+    keeper = keeper_of(cache, placements)
+    began, view = time.process_time(), keeper.look()
+    views = [view(record) for record in cache.routes.values()]
+    assert time.process_time() - began < 1.0
+    assert [len(each.models) for each in views] == [300] * 100
+    assert sorted(asked) == sorted(ModelKey("team", f"m{number}") for number in range(300))
+    keeper.look()(next(iter(cache.routes.values())))
+    assert len(asked) == 600  # another look sees what is so by then
+
+
+@pytest.mark.looptime
+async def test_an_error_in_one_route_ends_neither_the_others_nor_the_rounds(caplog: pytest.LogCaptureFixture) -> None:
+    cache, asked = cluster(1, 3), list[ModelKey]()
+    spec = cache.routes[ModelKey("team", "r1")].spec
+    assert spec is not None
+    cache.routes[ModelKey("team", "r1")].spec = spec.model_copy(update={"escalation": None})  # as a bug would leave it
+
+    def placements(key: ModelKey) -> tuple[()]:
+        asked.append(key)
+        return ()
+
+    keeper = keeper_of(cache, placements, asyncio.get_running_loop().time)
+    async with aiohttp.ClientSession() as session:
+        task = asyncio.create_task(keeper.scrape(session))
+        await asyncio.sleep(200)
+        assert not task.done()
+        task.cancel()
+    allowed = {key.name for key in cache.routes if keeper.look()(cache.routes[key]).allowed is not None}
+    assert allowed == {"r0", "r2"}
+    assert caplog.text.count("what may escalate of route team/r1 could not be told") == 3

@@ -9,9 +9,9 @@ import pytest
 
 from ergon.engine.cache import Cache
 from ergon.engine.demand import DemandKeeper
-from ergon.engine.gateways import GONE_SECONDS, GatewayWatch, leader_slice
+from ergon.engine.gateways import GONE_SECONDS, LOOK_SECONDS, GatewayWatch, announce, leader_slice
 from ergon.engine.settings import WakingSettings
-from ergon.engine.wake import TokenReviewer, WakeServer
+from ergon.engine.wake import REVIEWS_AT_ONCE, WAITING, TokenReviewer, WakeServer
 from ergon.fleet.types import ModelKey
 from ergon.kube.errors import Unavailable
 
@@ -230,10 +230,104 @@ def test_a_token_is_what_the_api_server_says(status: dict[str, Any] | None, code
 
     first, second = asyncio.run(twice())
     assert [refusal and refusal[0] for refusal in (first, second)] == [code, code]
-    assert api.asked == (1 if code is None else 2)  # only a good one is believed again
+    assert api.asked == (2 if code == 503 else 1)  # what the API server said is remembered
+    clock.seconds += 11
+    asyncio.run(twice())
+    assert api.asked == {None: 1, 503: 4}.get(code, 2)  # of a bad one for less long
     clock.seconds += 61
     asyncio.run(twice())
-    assert api.asked == (2 if code is None else 4)
+    assert api.asked == {None: 2, 503: 6}.get(code, 3)
+
+
+async def test_tokens_by_the_thousand_reach_the_api_server_a_few_at_a_time() -> None:
+    class Slow(ApiServer):
+        now = most = 0
+
+        async def create(self, review: dict[str, Any]) -> dict[str, Any]:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.001)
+            self.now -= 1
+            good = review["spec"]["token"] == "good"
+            self.status = GOOD if good else {"authenticated": False}
+            return await super().create(review)
+
+    clock, api = Clock(), Slow(None)
+    reviewer = TokenReviewer(api, WAKING.username("e"), clock)  # type: ignore[arg-type]
+    assert await asyncio.gather(*(reviewer.refusal("good") for _ in range(20))) == [None] * 20
+    assert api.asked == 1
+    clock.seconds += 61
+    *answers, good = await asyncio.gather(*(reviewer.refusal(f"bad {n}") for n in range(1000)), reviewer.refusal("good"))
+    assert good is None  # who was known has a turn all the same
+    assert {answer and answer[0] for answer in answers} == {401, 503}
+    assert api.most == REVIEWS_AT_ONCE
+    assert api.asked == 1 + WAITING + 1
+    for n in range(1000):
+        await reviewer.refusal(f"other {n}")
+    asked = api.asked
+    assert await reviewer.refusal("good") is None
+    assert api.asked == asked  # however many came meanwhile
+
+
+class Slices:
+    """An API server with one EndpointSlice, as much of a client as announcing takes."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] | None = None
+        self.written: list[str] = []
+        self.found: Callable[[], None] = lambda: None
+
+    def within(self, seconds: float) -> "Slices":
+        return self
+
+    async def find(self, *_: str) -> dict[str, Any] | None:
+        self.found()
+        return self.held
+
+    async def delete(self, *_: str) -> None:
+        self.held = None
+        self.written.append("delete")
+
+    async def apply(self, wanted: dict[str, Any]) -> None:
+        self.held = {**wanted, "metadata": {**wanted["metadata"], "uid": "u"}}
+        self.written.append("apply")
+
+
+@pytest.mark.looptime
+async def test_the_leader_s_slice_is_put_right_and_else_left_alone() -> None:
+    api, leads = Slices(), [True]
+    task = asyncio.create_task(announce(api, WAKING, "e", lambda seconds: leads[0]))  # type: ignore[arg-type]
+    await asyncio.sleep(600)
+    assert api.written == ["apply"]
+    api.held = {**leader_slice(WAKING, "e"), "endpoints": []}
+    await asyncio.sleep(LOOK_SECONDS + 1)
+    assert api.written == ["apply"] * 2
+    api.held = None
+    await asyncio.sleep(LOOK_SECONDS + 1)
+    assert api.written == ["apply"] * 3
+    api.held = {**leader_slice(WAKING, "e"), "addressType": "IPv6"}
+    await asyncio.sleep(LOOK_SECONDS + 1)
+    assert api.written == [*["apply"] * 3, "delete", "apply"]
+    api.held, api.found = None, lambda: leads.__setitem__(0, False)  # the Lease goes while the slice is read
+    await asyncio.sleep(600)
+    assert api.held is None
+    task.cancel()
+
+
+@pytest.mark.looptime
+async def test_what_runs_beside_the_loop_outlives_an_error_in_a_round(caplog: pytest.LogCaptureFixture) -> None:
+    api, broken = Slices(), [True]
+
+    def find() -> None:
+        if broken.pop() if broken else False:
+            raise RuntimeError("a bug")
+
+    api.found = find
+    task = asyncio.create_task(announce(api, WAKING, "e", lambda seconds: True))  # type: ignore[arg-type]
+    await asyncio.sleep(60)
+    assert api.written == ["apply"]
+    assert "a bug" in caplog.text
+    task.cancel()
 
 
 def test_the_leader_s_slice_points_at_it_alone() -> None:

@@ -110,17 +110,19 @@ class Cascades:
         self,
         now: float,
         horizon_seconds: float,
-        observed_work: Callable[[ModelKey], float | None],
-        counts_tokens: Callable[[ModelKey], bool],
+        observed_work: Callable[[ModelKey, float], float | None],
+        token_requests: Callable[[ModelKey, float], float | None],
     ) -> dict[ModelKey, tuple[float, str]]:
         """Work per second that routes foresee for their models, with the sentence that says so.
 
         A model's own direct demand, plus of each route its forecast times the share of its requests that asks the model.
-        `observed_work`: of the last minutes, direct and through routes; None where the model is not known.
+        `observed_work`: over so many seconds, direct and through routes; None where the model is not known.
+        `token_requests`: requests per second over so many seconds of a model whose work is tokens, None for any other.
         """
         self.forecaster.advance(now)
         foreseen: dict[ModelKey, float] = {}
         asked_now: dict[ModelKey, float] = {}
+        over: dict[ModelKey, float] = {}
         through: dict[ModelKey, list[str]] = {}
         for key in self._tracks:
             seconds, total = self._total(key)
@@ -130,14 +132,17 @@ class Cascades:
             for name, asked in total.asked.items():
                 model, share = ModelKey(key.namespace, name), _share(asked, total.requests)
                 foreseen[model] = foreseen.get(model, 0.0) + expected * share
-                asked_now[model] = asked_now.get(model, 0.0) + asked / seconds
+                asked_now[model] = asked_now.get(model, 0.0) + asked
+                over[model] = max(over.get(model, 0.0), seconds)
                 through.setdefault(model, []).append(f"{share:.0%} of route {key.name}")
         found = {}
         for model, requests in foreseen.items():
-            observed = observed_work(model)
+            # All over the same time: of a route that has just begun, a mean over less would pass for direct demand.
+            seconds = over[model]
+            observed = observed_work(model, seconds)
             if observed is None:
                 continue
-            work = cascade_work(observed, asked_now[model], requests, counts_tokens(model))
+            work = cascade_work(observed, asked_now[model] / seconds, requests, token_requests(model, seconds))
             found[model] = work, f"asked for by {' and '.join(through[model])}"
         return found
 
@@ -151,14 +156,17 @@ class Cascades:
         return sum(seconds for _, seconds, _ in track.windows), total
 
 
-def cascade_work(observed: float, asked: float, foreseen: float, counts_tokens: bool) -> float:
+def cascade_work(observed: float, asked: float, foreseen: float, token_requests: float | None) -> float:
     """Work per second: what comes to the model directly, and what routes are foreseen to bring.
 
-    `observed`: work per second that it did, `asked`: requests per second of it that came through routes, `foreseen`: requests
-    per second that will. Of a model that counts tokens a request is worth what it was of late, and all of it came through routes.
+    `observed`: work per second that it did, `asked`: requests per second of it that came through routes, both over the same
+    time; `foreseen`: requests per second that will. `token_requests`: of a model that counts tokens all its requests per second
+    over that time; each is worth what they were on average, those of routes as much as others.
     """
-    each = 1.0 if not counts_tokens else observed / asked if asked > 0 else 0.0
-    return max(0.0, observed - asked * each) + foreseen * each
+    if token_requests is None:
+        return max(0.0, observed - asked) + foreseen
+    requests = max(token_requests, asked)  # those that are on their way are counted by the route alone
+    return observed * (requests - asked + foreseen) / requests if requests > 0 else 0.0
 
 
 def _difference(old: RouteCounters, new: RouteCounters) -> RouteCounters:

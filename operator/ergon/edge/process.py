@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from ergon.api.types import GROUP
 from ergon.edge.watch import EVERYWHERE, OWN_NAMESPACE, ROUTES, Watched, gateway_slices, watch
 from ergon.engine.cache import Cache
 from ergon.engine.settings import Settings
@@ -29,11 +30,24 @@ RESYNC_SECONDS = 600.0
 RELISTED_SECONDS = 2.0
 """After kopf listed a kind anew: what went while its watch was broken, which it does not tell."""
 GATEWAY_SECONDS = 60.0
+MISSING_SECONDS = 5.0
+"""Before the API server is asked again for a kind that it did not know."""
 STOP_SECONDS = 10.0
 
 
 class GatewayAppeared(Exception):
     """The Gateway API can be watched now."""
+
+
+class KindMissing(Exception):
+    """The API server does not know a kind that Ergon reads: an upgrade came without its CRD."""
+
+    def __init__(self, watched: Watched) -> None:
+        super().__init__(
+            f"the API server does not know {watched.kind} (CRD {watched.plural}.{watched.group}, {watched.version}): install "
+            "this version's kinds with `kubectl apply --server-side -k manifests/crds`, or the chart with crds.enabled=true; the "
+            "operator then goes on by itself"
+        )
 
 
 @dataclass
@@ -188,6 +202,11 @@ class Process:
             try:
                 await asyncio.gather(*(self._read(watched) for watched in kinds))
                 return
+            except KindMissing as error:
+                if self._state != str(error):
+                    log.error("%s", error)
+                    self._state = str(error)
+                await asyncio.sleep(MISSING_SECONDS)
             except KubeError as error:
                 log.warning("the cluster cannot be read yet: %s", error)
                 await asyncio.sleep(pause)
@@ -195,7 +214,13 @@ class Process:
 
     async def _read(self, watched: Watched) -> None:
         for namespace in self._namespaces(watched):
-            for obj in await self.client.list_all(watched.api_version, watched.kind, namespace, label_selector=watched.selector):
+            try:
+                listed = await self.client.list_all(watched.api_version, watched.kind, namespace, label_selector=watched.selector)
+            except NotFound as error:
+                if watched.group != GROUP:
+                    raise
+                raise KindMissing(watched) from error
+            for obj in listed:
                 self._cache.put(watched.known_as, obj)
 
     @property

@@ -1,11 +1,13 @@
 """From what servers count to what a plan must hold: feeds the book of demand, and asks it every plan, and for what is urgent."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ergon.demand import BatchCounters, Book, Counters, Demand, Limits, Seen, ServerView, Tenant, Window
+from ergon.demand.cascade import FIGURES_SECONDS
 from ergon.engine.cache import Cache
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, ServerKey
@@ -68,6 +70,7 @@ class DemandKeeper:
         self._unserved: Mapping[ModelKey, float] = {}
         self._capacity: Mapping[ModelKey, float] = {}
         self._cold_start_seconds: dict[ModelKey, float] = {}
+        self._token_requests: dict[ModelKey, deque[tuple[float, int]]] = {}
         self._look_at = self._plan_at = now()
         self._known_at = now() + stabilise_seconds
         self._was_settled = False
@@ -113,6 +116,8 @@ class DemandKeeper:
         }
         windows = self.book.observe(view, readings)
         self._counted[agent.key] = Counted(windows, {key: tenant.instances for key, tenant in tenants.items()})
+        for key, window in windows.items():
+            self._note_requests(key, window, at)
         for key in tenants:
             self._note_latency(agent.key, key, metrics.get(key.served_name))
         return windows
@@ -129,6 +134,14 @@ class DemandKeeper:
 
     def _epoch_of(self, agent: ServerAgent, key: ModelKey) -> str:
         return f"{agent.pod.uid}/{agent.facts[key].loaded_revision}"
+
+    def _note_requests(self, key: ModelKey, window: Window, at: float) -> None:
+        model = self._model(key)
+        if model is not None and model.counts_tokens:
+            noted = self._token_requests.setdefault(key, deque())
+            noted.append((at, window.completed))
+            while noted[0][0] <= at - FIGURES_SECONDS:
+                noted.popleft()
 
     def _note_latency(self, server: ServerKey, key: ModelKey, metrics: ModelMetrics | None) -> None:
         model = self._model(key)
@@ -165,7 +178,7 @@ class DemandKeeper:
         """A model is gone."""
         if key in self._demand or key in self._latency or key in self._cold_start_seconds:
             self.book.forget(key)
-        for known in (self._demand, self._planned_for, self._latency, self._cold_start_seconds):
+        for known in (self._demand, self._planned_for, self._latency, self._cold_start_seconds, self._token_requests):
             known.pop(key, None)
         self._resting.discard(key)
 
@@ -279,9 +292,17 @@ class DemandKeeper:
         """What plans are made for."""
         return dict(self._planned_for)
 
-    def observed_work(self, key: ModelKey) -> float | None:
-        """Work per second that a model did in the last minute; None where there is no such model."""
-        return self.book.forecaster.observed(key, self._clock(), SHOWN_SECONDS) if self._model(key) is not None else None
+    def observed_work(self, key: ModelKey, seconds: float) -> float | None:
+        """Work per second that a model did in the last seconds, as far as it was seen; None where there is no such model."""
+        return self.book.forecaster.observed(key, self._clock(), seconds) if self._model(key) is not None else None
+
+    def token_requests(self, key: ModelKey, seconds: float) -> float | None:
+        """Requests per second in the last seconds, 300 at most, of a model whose work is tokens; None of any other."""
+        model = self._model(key)
+        if model is None or not model.counts_tokens:
+            return None
+        since = self._clock() - seconds
+        return sum(requests for at, requests in self._token_requests.get(key, ()) if at > since) / seconds
 
     def peaks(self) -> dict[ModelKey, float]:
         """Work per second that models which generate must have places for, where known: the peak, and the forecast's p90."""

@@ -373,7 +373,7 @@ def _make(
         new, improvable = way.plan, way.moving
     else:
         new, improvable = rearranging.mend(fleet, old, how.moving, lean=how.lean), True
-    new = with_left_out(new, whole, shed)
+    new = with_left_out(new, whole, shed, budgets)
     needs = {name: with_plan(need, budgets[name], name, whole, new) for name, need in needs.items()}
     changed = _changed(whole, new, old, how.improve) if old is not None else set()
     return new, changed, improvable, needs, full

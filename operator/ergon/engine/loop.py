@@ -12,6 +12,7 @@ from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache, ModelRecord, PoolRecord
 from ergon.engine.cached_routes import RouteRecord
+from ergon.engine.cold_starts import ColdStarts
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
@@ -71,7 +72,7 @@ class Engine:
         self._pools = pools
         self._budgets = budgets
         self._routes = routes
-        self.route_view: Callable[[RouteRecord], RouteView] = lambda record: RouteView(record.key, record.spec, record.refusal)
+        self.look_at_routes: Callable[[], Callable[[RouteRecord], RouteView]] = lambda: _plainly
         self._answers: dict[ModelKey, tuple[bool, bool]] = {}
         self._observe = observe
         self._timers: list[tuple[float, ModelKey]] = []
@@ -82,7 +83,7 @@ class Engine:
         self._views_by_uid: dict[str, ServerView] = {}
         self._drain = DrainPolicy(settings.quiet_seconds)
         self._unscheduled_at: dict[tuple[str, str], float] = {}
-        self._cold_since: dict[ModelKey, float] = {}
+        self._cold_starts = ColdStarts(demand.cold_started)
 
     async def run(self) -> None:
         """Until cancelled. An error in one object's decision is logged with its name and does not stop the others."""
@@ -108,13 +109,16 @@ class Engine:
             self._decide_pools()
             await self._decide_models()
             self._decide_budgets()
-            self._decide_routes()
+            await self._decide_routes()
             self._observe("pass", loop.time() - began)
 
     def waited(self, key: ModelKey) -> float:
         """Seconds for which a model was planned and no replica of it answered."""
-        now = asyncio.get_running_loop().time()
-        return now - self._cold_since.get(key, now)
+        return self._cold_starts.waited(key, asyncio.get_running_loop().time())
+
+    def started(self, key: ModelKey, seconds: float) -> None:
+        """A model took so long from planned to loaded."""
+        self._cold_starts.started(key, seconds)
 
     def answering(self, key: ModelKey) -> int:
         """Servers that its Service should point at now."""
@@ -180,10 +184,8 @@ class Engine:
             self._servers.note_memory(record.model)
         view = self._view(key, record)
         decision = decide(view, now, self._drain)
-        if view.planned and not decision.endpoints:
-            self._cold_since.setdefault(key, now)
-        else:
-            self._cold_since.pop(key, None)
+        failed = any(replica.failure is not None for replica in view.replicas)
+        self._cold_starts.decided(key, now, cold=bool(view.planned) and not decision.endpoints, failed=failed)
         for action in decision.actions:
             self._executor.carry_out(key, action)
         if decision.look_again_at_seconds is not None:
@@ -192,7 +194,7 @@ class Engine:
             self._models.forget(key)
             self._servers.forget(key)
             self._demand.forget(key)
-            self._cold_since.pop(key, None)
+            self._cold_starts.forget(key)
             self._answers.pop(key, None)
             return
         self._note_answers(key, (bool(decision.endpoints), view.asleep))
@@ -327,15 +329,19 @@ class Engine:
             self._answers[key] = answers
             self._cache.wake(routes=self._cache.routes_of(key.namespace))
 
-    def _decide_routes(self) -> None:
+    async def _decide_routes(self) -> None:
         dirty, self._cache.dirty_routes = self._cache.dirty_routes, set()
+        if not dirty:
+            return
+        view = self.look_at_routes()
         for key in sorted(dirty):
+            await asyncio.sleep(0)
             record = self._cache.routes.get(key)
             try:
                 if record is None:
                     self._routes.forget(key)
                 else:
-                    self._routes.wish(self.route_view(record))
+                    self._routes.wish(view(record))
             except Exception:
                 log.exception("deciding for route %s failed; the others go on", key)
 
@@ -364,6 +370,10 @@ class Engine:
                 refusal = record.refusal or self._energy.refusal(name)
                 view = self._planner.budget(name, record.spec if refusal is None else None, refusal)
                 self._budgets.wish(name, *budget_status(replace(view, verdict=self._energy.verdict(name))))
+
+
+def _plainly(record: RouteRecord) -> RouteView:
+    return RouteView(record.key, record.spec, record.refusal)
 
 
 def now_text() -> str:

@@ -10,9 +10,9 @@ from ergon.api.budget import EnergyBudgetSpec
 from ergon.energy.budget import Needs
 from ergon.energy.giving_way import Saving, Way
 from ergon.energy.guard import PLANNED_SHARE
-from ergon.fleet.types import Fleet, Model, ModelKey, WattLimit
+from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Variant, WattLimit
 from ergon.planning import Alternative, Effort, Plan, plan
-from ergon.planning.candidates import Reason
+from ergon.planning.candidates import Reason, judge
 from ergon.reconcile.budgets import scope_of, scope_watts, shed_in
 
 ROOM_TO_RETURN = 1.05
@@ -93,17 +93,30 @@ def outright(
 
 
 def left_out(fleet: Fleet, budgets: Mapping[str, EnergyBudgetSpec], outright: Collection[str]) -> dict[ModelKey, str]:
-    """The models that those budgets shed, each with the budget's name."""
+    """The models that those budgets shed, each with the budget's name: those that can run nowhere but where the limit reaches.
+
+    Of one that could run elsewhere, planning finds out.
+    """
     found: dict[ModelKey, str] = {}
     for name in sorted(outright):
         spec, scope = budgets[name], scope_of(name, budgets[name])
-        pools = [pool for pool in fleet.pools if scope.pools is None or scope.pools.matches(pool.labels)]
-        if len(pools) < len(fleet.pools):
-            continue  # models may run where the limit does not reach: planning finds out
+        inside = [pool for pool in fleet.pools if _reaches(scope, pool)]
+        outside = [pool for pool in fleet.pools if not _reaches(scope, pool)]
         for model in fleet.models:
-            if model.priority < spec.shed_below_priority and model.wanted_replicas and _inside(model, scope, fleet):
+            if model.priority >= spec.shed_below_priority or not model.wanted_replicas or not _inside(model, scope, fleet):
+                continue
+            if not outside or (_may_run(fleet, model, inside) and not _may_run(fleet, model, outside)):
                 found.setdefault(model.key, name)
     return found
+
+
+def _reaches(scope: WattLimit, pool: Pool) -> bool:
+    return scope.pools is None or scope.pools.matches(pool.labels)
+
+
+def _may_run(fleet: Fleet, model: Model, pools: Collection[Pool]) -> bool:
+    """Whether any variant has a candidate among these pools."""
+    return any(judge(fleet, model, variant, pool) is None for pool in pools for variant in model.variants)
 
 
 def without(fleet: Fleet, models: Collection[ModelKey]) -> Fleet:
@@ -117,14 +130,15 @@ def without(fleet: Fleet, models: Collection[ModelKey]) -> Fleet:
     )
 
 
-def with_left_out(made: Plan, fleet: Fleet, shed: Mapping[ModelKey, str]) -> Plan:
+def with_left_out(made: Plan, fleet: Fleet, shed: Mapping[ModelKey, str], budgets: Mapping[str, EnergyBudgetSpec]) -> Plan:
     """A plan that was made without some models, which says of them that they have no replica, and why."""
     if not shed:
         return made
     models = {model.key: model for model in fleet.models if model.key in shed}
+    scopes = {name: scope_of(name, budgets[name]) for name in set(shed.values())}
     alternatives = {
         key: tuple(
-            Alternative(pool.name, variant.name, "Rejected", Reason.WATT_LIMIT, f"budget {shed[key]} has no watts but for others")
+            _against(fleet, model, variant, pool, shed[key], scopes[shed[key]])
             for pool in fleet.pools
             for variant in model.variants
             if pool.accelerator_class in variant.accelerators
@@ -139,6 +153,14 @@ def with_left_out(made: Plan, fleet: Fleet, shed: Mapping[ModelKey, str]) -> Pla
         unserved={**made.unserved, **{key: work for key, work in demand.items() if work > 0}},
         alternatives=_Over(alternatives, made.alternatives),
     )
+
+
+def _against(fleet: Fleet, model: Model, variant: Variant, pool: Pool, budget: str, scope: WattLimit) -> Alternative:
+    """Why a model that was left out is not on a pool: the budget, where its limit reaches, else what is against the pool."""
+    rejection = None if _reaches(scope, pool) else judge(fleet, model, variant, pool)
+    if rejection is not None:
+        return Alternative(pool.name, variant.name, "Rejected", rejection.reason, rejection.message)
+    return Alternative(pool.name, variant.name, "Rejected", Reason.WATT_LIMIT, f"budget {budget} has no watts but for others")
 
 
 class _Over(Mapping[ModelKey, tuple[Alternative, ...]]):
@@ -166,7 +188,7 @@ def _servers_watts(scope: WattLimit, fleet: Fleet) -> float:
         return 0.0
     watts = []
     for pool in fleet.pools:
-        if scope.pools is None or scope.pools.matches(pool.labels):
+        if _reaches(scope, pool):
             servers = pool.servers_min if pool.scale_in else pool.servers_max
             nodes = -(-servers // pool.servers_per_node)
             watts.append(pool.pue * (pool.idle_watts * servers + pool.host_watts * nodes))

@@ -96,7 +96,7 @@ class Leader:
             instance_kind=self._instance_kind,
             tell=self._tell,
             waited=lambda key: self._engine.waited(key),
-            started=self._demand.cold_started,
+            started=lambda key, seconds: self._engine.started(key, seconds),
         )
         executor = Executor(self._servers, effects)
         self._engine = Engine(
@@ -124,7 +124,7 @@ class Leader:
             self._engine.answering,
             lambda: began + loop.time(),
         )
-        self._engine.route_view = self._route_keeper.view
+        self._engine.look_at_routes = self._route_keeper.look
         self._demand.at_least = self._route_keeper.least_work
 
     async def run(self) -> None:
@@ -137,6 +137,8 @@ class Leader:
             asyncio.create_task(SourceReader(self._cache, self._energy, self._sources).run(), name="power sources"),
         ]
         wake = await self._listen(beside)
+        for task in beside:
+            task.add_done_callback(_tell_of_its_end)
         try:
             await self._engine.run()
         finally:
@@ -162,7 +164,10 @@ class Leader:
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             if self._may_act(CALL_SECONDS):
-                await self._checkpoint.save()
+                try:
+                    await self._checkpoint.save()
+                except Exception:
+                    log.exception("the checkpoint was not written; it is tried again in %g s", CHECKPOINT_SECONDS)
 
     async def close(self) -> None:
         """Stop writing; what is loaded stays loaded."""
@@ -256,3 +261,9 @@ class Leader:
             product=(pool.product or pool.name) if pool is not None and pool.accelerator_class == "gpu" else "",
             measured=self._measured,
         )
+
+
+def _tell_of_its_end(task: "asyncio.Task[None]") -> None:
+    """Say that something which runs beside the loop for as long as this process leads has ended."""
+    if not task.cancelled():
+        log.error("%s: this ended and stays away until the next start", task.get_name(), exc_info=task.exception())

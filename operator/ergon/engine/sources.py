@@ -20,10 +20,13 @@ class SourceReader:
         self._problems: dict[str, str] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. A round that fails is logged, and the next one comes."""
         while True:
-            await asyncio.gather(*(self._power(*named) for named in self._power_queries()))
-            await asyncio.gather(*(self._carbon(*named) for named in self._carbon_queries()))
+            try:
+                await asyncio.gather(*(self._power(*named) for named in self._power_queries()))
+                await asyncio.gather(*(self._carbon(*named) for named in self._carbon_queries()))
+            except Exception:
+                log.exception("reading power and carbon failed; it is tried again in %g s", TICK_SECONDS)
             await asyncio.sleep(TICK_SECONDS)
 
     def _power_queries(self) -> list[tuple[str, str]]:

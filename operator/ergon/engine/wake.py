@@ -3,6 +3,7 @@
 A wake moves nothing by itself: it is a sign of demand, planned at once. Its answer says whether the model is on its way.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -23,9 +24,17 @@ log = logging.getLogger("ergon.wake")
 AUDIENCE = "ergon-operator"
 TOKEN_SECONDS = 60.0
 """For how long a token that was found good is not reviewed again: a pod that is gone wakes models for a minute more at most."""
+REFUSED_SECONDS = 10.0
+"""For how long a token that was found bad is not reviewed again."""
 REVIEW_SECONDS = 3.0
+REVIEWS_AT_ONCE = 4
+"""They go through the client with which the leader does all else: whoever sends made-up tokens must not slow that."""
+WAITING = 64
+"""Reviews that may wait for their turn, before more are sent away."""
 LARGEST_BODY_BYTES = 4096
 _TOKENS_KEPT = 256
+Refusal = tuple[int, str] | None
+"""The status and the sentence of the answer; None where nothing is against it."""
 
 
 class TokenReviewer:
@@ -35,31 +44,55 @@ class TokenReviewer:
         self._client = client.within(REVIEW_SECONDS)
         self._username = username
         self._now = now
-        self._good_until: dict[bytes, float] = {}
+        self._known: dict[bytes, tuple[float, Refusal]] = {}
+        self._reviews: dict[bytes, asyncio.Task[Refusal]] = {}
+        self._turns = asyncio.Semaphore(REVIEWS_AT_ONCE)
 
-    async def refusal(self, token: str) -> tuple[int, str] | None:
+    async def refusal(self, token: str) -> Refusal:
         """None where it is; else the status and the sentence of the answer."""
         mark = hashlib.sha256(token.encode()).digest()
-        if self._good_until.get(mark, 0.0) > self._now():
-            return None
+        until, answer = self._known.get(mark, (0.0, None))
+        if until > self._now():
+            return answer
+        review = self._reviews.get(mark)
+        if review is None:
+            if len(self._reviews) >= WAITING and mark not in self._known:
+                return 503, "too many tokens wait to be checked"
+            review = self._reviews[mark] = asyncio.create_task(self._review(mark, token), name="token review")
+            review.add_done_callback(lambda _: self._reviews.pop(mark, None))
+        return await asyncio.shield(review)  # others may wait for the same one
+
+    async def _review(self, mark: bytes, token: str) -> Refusal:
+        try:
+            async with self._turns:
+                answer = await self._reviewed(token)
+        except KubeError as error:
+            return 503, f"the token cannot be checked: {error}"
+        if len(self._known) >= _TOKENS_KEPT:
+            self._make_room()
+        self._known[mark] = self._now() + (TOKEN_SECONDS if answer is None else REFUSED_SECONDS), answer
+        return answer
+
+    def _make_room(self) -> None:
+        """Forget bad tokens before good ones: however many come, the gateway's own stays known."""
+        self._known = {mark: (until, answer) for mark, (until, answer) in self._known.items() if answer is None}
+        if len(self._known) >= _TOKENS_KEPT:
+            self._known.clear()
+
+    async def _reviewed(self, token: str) -> Refusal:
+        """What the API server says of a token. Raises KubeError where it does not say."""
         review = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "metadata": {},
             "spec": {"token": token, "audiences": [AUDIENCE]},
         }
-        try:
-            status = (await self._client.create(review)).get("status") or {}
-        except KubeError as error:
-            return 503, f"the token cannot be checked: {error}"
+        status = (await self._client.create(review)).get("status") or {}
         if not status.get("authenticated") or AUDIENCE not in (status.get("audiences") or ()):
             return 401, f"the token is not one for audience {AUDIENCE}"
         name = (status.get("user") or {}).get("username", "")
         if name != self._username:
             return 403, f"{name} may not wake models; {self._username} may"
-        if len(self._good_until) >= _TOKENS_KEPT:
-            self._good_until.clear()
-        self._good_until[mark] = self._now() + TOKEN_SECONDS
         return None
 
 

@@ -85,7 +85,11 @@ class EventRecorder:
     async def run(self) -> None:
         """Writes what is recorded, until cancelled."""
         while True:
-            await self._write(await self._queue.get())
+            series = await self._queue.get()
+            try:
+                await self._write(series)
+            except Exception:
+                log.exception("event %s is not written", series.body["reason"])
 
     async def flush(self) -> None:
         """Writes what is recorded so far."""

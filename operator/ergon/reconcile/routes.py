@@ -54,15 +54,16 @@ def chosen(spec: TaskRouteSpec, models: Iterable[RouteModel]) -> list[RouteModel
     """The route's candidates in the order they are asked: by its `order`, which leaves out whom it does not name, else by
     joules a request, the least first; of those that take the same, the better first. Whose joules nobody knows comes last.
     """
-    found = [
-        model
-        for model in models
-        if (spec.any_task or model.task == spec.task) and (spec.candidates is None or spec.candidates.matches(model.labels))
-    ]
+    found = [model for model in models if takes(spec, model.task, model.labels)]
     if spec.order:
         place = {name: number for number, name in enumerate(spec.order)}
         return sorted((model for model in found if model.name in place), key=lambda model: place[model.name])
     return sorted(found, key=_cost)[:CANDIDATES]
+
+
+def takes(spec: TaskRouteSpec, task: str, labels: dict[str, str]) -> bool:
+    """Whether the route may ask a model of that task and those labels."""
+    return (spec.any_task or task == spec.task) and (spec.candidates is None or spec.candidates.matches(labels))
 
 
 def _cost(model: RouteModel) -> tuple[float, float, str]:

@@ -1,20 +1,34 @@
-"""What a gateway's metrics page says of routes, as the plan takes it. What is no figure is left out."""
+"""What a gateway's metrics page says of routes, as the plan takes it. What is no figure is left out.
+
+The page of 1,000 routes is 8 MB, most of it histograms that nobody asks for here: it is searched for a few series by pattern,
+since a whole parser takes 4 s for it and every gateway's page is read every few seconds.
+"""
 
 import asyncio
+import logging
 import math
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass, field
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from ergon.demand.cascade import RouteCounters
 from ergon.fleet.types import ModelKey
 
+log = logging.getLogger("ergon.gateways")
+
 METRICS_PORT = 8080
-PAGE_LIMIT_BYTES = 8 << 20
+LARGEST_PAGE_BYTES = 32 << 20
+"""Of some 4,000 routes."""
 READ_SECONDS = 3.0
+BESIDE_BYTES = 256 << 10
+"""From here on a page is read in a thread, beside the loop: that takes more than some 5 ms."""
+_MARK = "# TYPE ergon_gateway_requests"
+_SERIES = re.compile(
+    r"\nergon_gateway_(requests_total|asked_total|escalations_total|wished_escalations_total|joules_total|sample_quality)"
+    r"\{([^}\n]*)\} (\S+)"
+)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,62 +49,87 @@ class _Sums:
 
 
 def read_gateway_page(page: str) -> GatewayPage:
-    """The counters of all routes on a page. Raises ValueError where it is no metrics page."""
+    """The counters of all routes on a page. Raises ValueError where it is not the page of a gateway."""
+    if page and not page.isspace() and _MARK not in page:
+        raise ValueError("it is not the metrics page of a gateway")
     sums: dict[ModelKey, _Sums] = {}
     quality: dict[ModelKey, dict[float, float]] = {}
-    for sample in _samples(page):
-        namespace, route = sample.labels.get("namespace"), sample.labels.get("route")
-        if not namespace or not route or not math.isfinite(sample.value) or sample.value < 0:
+    for found in _SERIES.finditer(page):
+        series, text, said = found.groups()
+        labels: dict[str, str] = dict(_LABEL.findall(text))
+        namespace, route, value = labels.get("namespace"), labels.get("route"), _number(said)
+        if not namespace or not route or value is None:
             continue
         key = ModelKey(namespace, route)
-        if sample.name == "ergon_gateway_sample_quality":
-            rate = _number(sample.labels.get("rate", ""))
-            if rate is not None and sample.value <= 1:
-                quality.setdefault(key, {})[rate] = sample.value
+        if series == "sample_quality":
+            rate = _number(labels.get("rate", ""))
+            if rate is not None and rate <= 1 and value <= 1:
+                quality.setdefault(key, {})[rate] = value
             continue
-        _add(sums.setdefault(key, _Sums()), sample)
+        _add(sums.setdefault(key, _Sums()), series, labels, value)
     routes = {key: RouteCounters(s.requests, s.asked, s.escalations, s.wished, s.joules) for key, s in sums.items()}
     return GatewayPage(routes, quality)
 
 
-def _samples(page: str) -> Iterable[Sample]:
-    return (sample for family in text_string_to_metric_families(page) for sample in family.samples)
-
-
-def _add(sums: _Sums, sample: Sample) -> None:
-    match sample.name:
-        case "ergon_gateway_requests_total":
+def _add(sums: _Sums, series: str, labels: dict[str, str], value: float) -> None:
+    match series:
+        case "requests_total":
             # What was refused asked nobody.
-            sums.requests += 0.0 if sample.labels.get("outcome") == "refused" else sample.value
-        case "ergon_gateway_asked_total":
-            model = sample.labels.get("model", "")
-            sums.asked[model] = sums.asked.get(model, 0.0) + sample.value
-        case "ergon_gateway_escalations_total":
-            sums.escalations += sample.value
-        case "ergon_gateway_wished_escalations_total":
-            sums.wished += sample.value
-        case "ergon_gateway_joules_total":
-            sums.joules += sample.value
+            sums.requests += 0.0 if labels.get("outcome") == "refused" else value
+        case "asked_total":
+            model = labels.get("model", "")
+            sums.asked[model] = sums.asked.get(model, 0.0) + value
+        case "escalations_total":
+            sums.escalations += value
+        case "wished_escalations_total":
+            sums.wished += value
+        case "joules_total":
+            sums.joules += value
 
 
 def _number(text: str) -> float | None:
+    """A finite figure from 0 up, else None."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if 0 <= value <= 1 else None
+    return value if value >= 0 and math.isfinite(value) else None
 
 
-async def fetch_page(session: aiohttp.ClientSession, address: str) -> GatewayPage | None:
-    """The page of the gateway at an IP address; None where it cannot be had now."""
-    host = f"[{address}]" if ":" in address else address
-    try:
-        async with asyncio.timeout(READ_SECONDS), session.get(f"http://{host}:{METRICS_PORT}/metrics") as answer:
+class GatewayPages:
+    """Reads gateways' pages. What cannot be taken from one is told once, until it can be again. `session` stays the caller's."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, *, port: int = METRICS_PORT, largest_bytes: int = LARGEST_PAGE_BYTES
+    ) -> None:
+        self._session, self._port, self._largest_bytes = session, port, largest_bytes
+        self._told: set[str] = set()
+
+    async def read(self, address: str) -> GatewayPage | None:
+        """The page of the gateway at an IP address; None where it cannot be had now."""
+        try:
+            text = await self._fetch(address)
+            beside = len(text) >= BESIDE_BYTES
+            page = await asyncio.to_thread(read_gateway_page, text) if beside else read_gateway_page(text)
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return None  # it begins, ends or is busy: its counters stand on the next page
+        except ValueError as error:
+            if address not in self._told:
+                self._told.add(address)
+                log.warning("what the gateway at %s counts of routes is not taken in: %s", address, error)
+            return None
+        self._told.discard(address)
+        return page
+
+    async def _fetch(self, address: str) -> str:
+        """The page as text. Raises what aiohttp raises, and ValueError where it is too large or none."""
+        host = f"[{address}]" if ":" in address else address
+        async with asyncio.timeout(READ_SECONDS), self._session.get(f"http://{host}:{self._port}/metrics") as answer:
+            if answer.status != 200:
+                raise ValueError(f"it answers HTTP {answer.status}")
             body = bytearray()
             async for part in answer.content.iter_any():
                 body += part
-                if len(body) > PAGE_LIMIT_BYTES:
-                    return None
-            return read_gateway_page(body.decode("utf-8", errors="replace")) if answer.status == 200 else None
-    except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
-        return None
+                if len(body) > self._largest_bytes:
+                    raise ValueError(f"its page has more than {self._largest_bytes:,} bytes")
+        return body.decode("utf-8", errors="replace")
