@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ergon.energy.allowance import Allowance, AllowanceState, Allowed
@@ -100,6 +100,7 @@ def test_protected_demand_of_more_than_the_limit_is_served_and_told_hours_before
     assert None not in told
 
 
+@example([8.99e307] * 3, 0.0, 3e6)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=5), st.floats(0, 1e6), st.floats(1e-3, 3e6))
 def test_whatever_a_forecast_says_the_allowance_is_a_figure_and_serves_what_is_protected(
     watts: list[float], protected: float, left: float

@@ -99,8 +99,12 @@ def _bin(wall_seconds: float) -> int:
     return int(wall_seconds % DAY_SECONDS // (DAY_SECONDS / BINS))
 
 
+_MOST_WATTS = 1e12
+"""A forecast of more is none: its sum over a window would be no figure."""
+
+
 def _fill(watts: Sequence[float], count: int, step_seconds: float) -> Floats:
-    known: Floats = np.maximum(0.0, np.nan_to_num(np.asarray(watts, float), nan=0.0, posinf=0.0, neginf=0.0))
+    known: Floats = np.clip(np.nan_to_num(np.asarray(watts, float), nan=0.0, posinf=0.0, neginf=0.0), 0.0, _MOST_WATTS)
     if len(known) >= count:
         return np.array(known[:count])
     a_day = round(DAY_SECONDS / step_seconds)
