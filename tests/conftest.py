@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ergon.local.state import state_folder
+
+# A busy machine is no finding: what properties promise is not how fast they are drawn or judged.
+settings.register_profile("ergon", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ergon")
 
 ERGON = Path(sys.executable).with_name("ergon")
 
