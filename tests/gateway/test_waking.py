@@ -6,6 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ergon.gateway.directory import MODEL, SLICE, Directory
+from ergon.gateway.metrics import Metrics
+from ergon.gateway.waking import Waker
 from tests.gateway.wire import GOOD, Server, answered, wire
 
 PLAIN = "/v2/models/a.m/infer"
@@ -144,6 +149,35 @@ async def test_who_goes_away_is_held_no_longer_and_the_model_is_not_asked() -> N
         world.model("m", "127.0.0.2")
         assert (await tasks[4])[0] == 200
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_who_goes_away_as_its_turn_comes_leaves_the_turn_to_the_next(gone: bool) -> None:
+    directory = Directory()
+    waker = Waker(directory, Metrics(), "http://127.0.0.1:9/wake")
+    directory.put(MODEL, {"metadata": {"namespace": "a", "name": "m"}, "spec": {}})
+
+    async def asks() -> str:
+        async with waker.turn("a.m", asyncio.get_running_loop().time() + 5):
+            return "served"
+
+    first, second = asyncio.create_task(asks()), asyncio.create_task(asks())
+    await asyncio.sleep(0)
+    turn = waker._sleepers["a.m"].waiting[0]
+    labels = {"ergon.dev/model": "m"}
+    directory.put(
+        SLICE, {"metadata": {"namespace": "a", "name": "m-0", "labels": labels}, "endpoints": [{"addresses": ["10.0.0.1"]}]}
+    )
+    while not turn.done():  # noqa: ASYNC110 - the very iteration is what is tested
+        await asyncio.sleep(0)
+    if gone:
+        first.cancel()
+    await asyncio.wait({first})
+    assert first.cancelled() == gone
+    assert await asyncio.wait_for(second, 2) == "served"
+    await asyncio.sleep(0)
+    assert not waker.in_line("a.m")
+    await waker.close()
 
 
 async def test_the_token_is_read_anew_for_each_call(tmp_path: Path) -> None:

@@ -91,16 +91,15 @@ class Waker:
         self._count(served, 1, size_bytes)
         began = loop.time()
         try:
-            async with asyncio.timeout_at(awake_by - LAST_WORD_SECONDS):
-                await turn
-        except TimeoutError:
-            message = f"{served} was not awake within {loop.time() - began:.3g} s: {sleeper.state}"
-            raise Failure(Kind.UNAVAILABLE, message, 1) from None
-        finally:
-            self._count(served, -1, -size_bytes)
-            if not turn.done() or turn.cancelled() or turn.exception() is not None:
-                self._leave(sleeper, turn)
-        try:
+            # Whatever ends the waiting, it may end in the very iteration in which the turn is given: the turn is passed on all the same.
+            try:
+                async with asyncio.timeout_at(awake_by - LAST_WORD_SECONDS):
+                    await turn
+            except TimeoutError:
+                message = f"{served} was not awake within {loop.time() - began:.3g} s: {sleeper.state}"
+                raise Failure(Kind.UNAVAILABLE, message, 1) from None
+            finally:
+                self._count(served, -1, -size_bytes)
             yield
         finally:
             self._leave(sleeper, turn)
