@@ -5,11 +5,13 @@ import contextlib
 import io
 import json
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
 from ergon.gateway import server
-from tests.gateway.wire import GOOD, Server, answered, wire
+from ergon.gateway.http_models import read_reply
+from tests.gateway.wire import GOOD, Server, answered, listening, request_of, wire
 
 UNSURE = {"outputs": [{"name": "SCORE", "datatype": "FP32", "shape": [1, 1], "data": [0.1]}]}
 SEQUENCE = json.dumps({"parameters": {"sequence_id": 1}, "inputs": []}).encode()
@@ -250,6 +252,8 @@ async def test_who_goes_away_is_waited_for_by_nobody() -> None:
         b"GET / HTTP/9.9\r\n\r\n",
         b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nContent-Length: abc\r\n\r\n",
         b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"GET /v2/models/a.m/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v2/models/a.m/\xc2\x85 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /a/r/v2/models/x HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
     ],
 )
@@ -301,6 +305,89 @@ async def test_more_requests_than_are_possible_at_once_are_told_to_come_again() 
         assert (status, headers["Retry-After"]) == (503, "1")
         release.set()
         assert [(await task)[0] for task in tasks] == [200] * 5
+
+
+async def test_an_answer_that_breaks_off_at_the_deadline_is_followed_by_no_other() -> None:
+    async def begins(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await reader.read()
+
+    async with wire(begins) as world:
+        world.model("m", "127.0.0.2")
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        head = b"POST /v2/models/a.m/generate_stream HTTP/1.1\r\nHost: x\r\nErgon-Timeout: 300ms\r\nContent-Length: 2\r\n\r\n"
+        writer.write(head + b"{}")
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while more := await asyncio.wait_for(reader.read(1 << 16), 5):
+                got += more
+        assert (got.count(b"HTTP/1.1"), got.endswith(b"hello\r\n")) == (1, True)
+        assert world.counted("ergon_gateway_requests_total", namespace="a", route="", model="m", outcome="expired") == 1
+        writer.close()
+
+
+@pytest.mark.parametrize("path", ["/a/r/v2/models/any/infer", "/v2/models/a.m/infer"])
+async def test_a_client_that_takes_no_answer_is_cut_off_and_counts_until_then(path: str) -> None:
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (32 << 20) + b" " * (32 << 20)
+    server = Server(lambda number, _: large if number == 1 else answered())
+    async with wire(server, body_seconds=1.0, requests_at_once=1) as world:
+        world.model("m", "127.0.0.2")
+        world.route(escalation={})
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port, limit=1 << 10)
+        writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" % path.encode())
+        await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert (await world.post())[0] == 503
+        while (await world.post())[0] != 200:
+            await asyncio.sleep(0.05)
+        got = 0
+        with contextlib.suppress(ConnectionError):
+            while more := await asyncio.wait_for(reader.read(1 << 20), 5):
+                got += len(more)
+        assert got < 32 << 20
+        writer.close()
+
+
+async def test_once_its_servers_answer_a_models_clients_go_there() -> None:
+    async with wire(Server(lambda number, _: answered())) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        for path in ("/v2/models/a.m/infer", "/v2/models/a.m/generate_stream"):
+            assert (await world.post(path))[1]["Connection"] == "close"
+        assert "Connection" not in (await world.post())[1]
+
+
+async def test_a_connection_whose_server_answered_before_it_had_the_whole_request_gets_no_other_one() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answered({"error": "too much"}, "413 Too Large"))
+        await reader.read()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x" * 100
+        await asyncio.Event().wait()
+
+    async with listening(early) as upstream, upstream.connection("127.0.0.2") as connection:
+        connection.begin(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", more=True)
+        sending = asyncio.create_task(connection.send(slowly()))
+        assert (await read_reply(connection, 1000)).status == 413
+        sending.cancel()
+        assert connection.open
+        assert not connection.reusable
+
+
+async def test_a_kept_connection_is_read_again_after_an_answer_that_nobody_took() -> None:
+    size = 400_000
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"y" * size
+    async with listening(Server(lambda number, _: large)) as upstream:
+        async with upstream.connection("127.0.0.2") as connection:
+            connection.begin(b"GET / HTTP/1.1\r\n\r\n")
+            while not connection.reusable:  # noqa: ASYNC110 - another party's sending
+                await asyncio.sleep(0.01)
+        async with upstream.connection("127.0.0.2") as connection:
+            assert connection.used
+            connection.begin(b"GET / HTTP/1.1\r\n\r\n")
+            assert len((await asyncio.wait_for(read_reply(connection, size), 5)).body.data) == size
 
 
 async def test_an_answer_that_never_comes_ends_at_the_deadline() -> None:

@@ -15,6 +15,7 @@ from ergon.gateway.directory import MODEL, ROUTE, SLICE, Directory
 from ergon.gateway.metrics import Metrics
 from ergon.gateway.serving import Serving
 from ergon.gateway.settings import Settings
+from ergon.gateway.upstream import Upstream
 
 Object = dict[str, Any]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -129,6 +130,27 @@ def _kept(talk: Talk, talking: "set[asyncio.Task[None]]") -> Talk:
 
 
 @asynccontextmanager
+async def listening(talk: Talk) -> AsyncIterator[Upstream]:
+    """Connections to one server, at 127.0.0.2."""
+    talking: set[asyncio.Task[None]] = set()
+    server = await asyncio.start_server(_kept(talk, talking), "127.0.0.2", 0)
+    upstream = Upstream(server.sockets[0].getsockname()[1], 10)
+    try:
+        yield upstream
+    finally:
+        upstream.close()
+        server.close()
+        await _ended(talking)
+
+
+async def _ended(talking: "set[asyncio.Task[None]]") -> None:
+    for task in talking:
+        task.cancel()
+    await asyncio.gather(*talking, return_exceptions=True)
+    await asyncio.sleep(0)  # transports say their last to their sockets
+
+
+@asynccontextmanager
 async def wire(*servers: Talk, wake: Callable[[Object], tuple[int, Object]] | None = None, **changes: Any) -> AsyncIterator[Wire]:
     """A gateway whose servers are at 127.0.0.2, 127.0.0.3 and so on. `wake` stands in for the operator."""
     port, listening = 0, []
@@ -173,7 +195,4 @@ async def wire(*servers: Talk, wake: Callable[[Object], tuple[int, Object]] | No
             await operator.cleanup()
             for server in listening:
                 server.close()
-            for task in talking:
-                task.cancel()
-            await asyncio.gather(*talking, return_exceptions=True)
-            await asyncio.sleep(0)  # transports say their last to their sockets
+            await _ended(talking)

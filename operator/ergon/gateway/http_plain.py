@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from ergon.gateway import kserve, passing
-from ergon.gateway.connection import Broken, Connection, TooLarge, request_head
+from ergon.gateway.connection import Broken, Connection, request_head
 from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_models import HttpModels, HttpReply, HttpRequest
@@ -16,8 +17,9 @@ from ergon.gateway.settings import Settings
 from ergon.gateway.tasks import OUTCOMES
 from ergon.gateway.upstream import Unreachable, Upstream
 from ergon.gateway.waking import Waker
-from ergon.gateway.wire import body_pieces, decoded, read_body
+from ergon.gateway.wire import body_pieces, breaking_off, decoded, read_body, write_piece, write_whole
 
+R = TypeVar("R", bound=web.StreamResponse)
 HELD_BYTES = 1 << 20
 """Bodies and answers up to this size are held whole, so that another server can be asked; larger ones stream."""
 
@@ -54,7 +56,7 @@ class PlainService:
         except Failure as failure:
             outcome = "refused" if failure.kind.refused else OUTCOMES.get(failure.kind, "failed")
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):
             outcome = "cancelled"
             raise
         finally:
@@ -68,7 +70,7 @@ class PlainService:
             data = await read_body(request, HELD_BYTES, self._settings.body_seconds)
             repeatable = method == "GET" or (target.endswith("/infer") and not kserve.is_sequence(kserve.Body(data)))
             reply = await self._models.ask(served, HttpRequest(method, target, headers, data, repeatable), deadline)
-            return _response(reply)
+            return self._passing_on(served, _response(reply))
         if length is not None and length > self._settings.body_bytes:
             raise Failure(Kind.TOO_LARGE, f"the body is larger than {self._settings.body_bytes} bytes")
         return await self._stream(request, served, method, target, headers, length, deadline)
@@ -94,7 +96,7 @@ class PlainService:
             tried.append(address)
             try:
                 async with self._upstream.connection(address, fresh=True) as connection:
-                    return await self._through(request, connection, head, length)
+                    return await self._through(request, served, connection, head, length)
             except Unreachable:
                 self._upstream.suspect(address)
             except Broken as error:
@@ -102,11 +104,17 @@ class PlainService:
                 raise Failure(Kind.BROKEN, f"{served}: {error}") from None
         raise Failure(Kind.UNAVAILABLE, f"{served}: none of its servers can be reached", 1)
 
+    def _passing_on(self, served: str, response: R) -> R:
+        """Once its own servers answer, a model's Service leads to them: who keeps this connection would never get there."""
+        if self._directory.addresses(served):
+            response.force_close()
+        return response
+
     async def _through(
-        self, request: web.BaseRequest, connection: Connection, head: bytes, length: int | None
+        self, request: web.BaseRequest, served: str, connection: Connection, head: bytes, length: int | None
     ) -> web.StreamResponse:
         pieces = body_pieces(request, self._settings.body_bytes, self._settings.body_seconds)
-        connection.begin(head)
+        connection.begin(head, more=True)
         sending = asyncio.ensure_future(connection.send(_chunked(pieces) if length is None else pieces))
         answering = asyncio.ensure_future(connection.head())
         try:
@@ -116,17 +124,12 @@ class PlainService:
             await answering
             response = web.StreamResponse(status=connection.status)
             response.headers.extend(decoded(passing.to_client(connection.headers)))
-            await response.prepare(request)
-            try:
+            self._passing_on(served, response)
+            with breaking_off(request):
+                await response.prepare(request)
                 async for piece in connection.pieces():
-                    async with asyncio.timeout(self._settings.body_seconds):
-                        await response.write(piece)
-            except (Broken, TooLarge, TimeoutError):
-                # The head is out: all that can be said is that the answer breaks off.
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
-            await response.write_eof()
+                    await write_piece(response, piece, self._settings.body_seconds)
+                await write_whole(request, response, self._settings.body_seconds)
             return response
         finally:
             sending.cancel()

@@ -21,6 +21,8 @@ from ergon.gateway.tasks import OUTCOMES, Tasks
 
 _OWN = ("ergon-", "grpc-", ":")
 _DROPPED = ("user-agent", "te", "content-type")
+CONNECTION_SECONDS = 60
+"""A client that kept one connection would never get from here to the servers of a model that has woken, nor to new gateways."""
 Context = Any
 """grpc.aio.ServicerContext, which is generic over messages that have no types."""
 
@@ -44,6 +46,7 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
                 ("grpc.max_receive_message_length", settings.body_bytes),
                 ("grpc.max_send_message_length", settings.answer_bytes),
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000),
             ],
             maximum_concurrent_rpcs=settings.requests_at_once,
         )

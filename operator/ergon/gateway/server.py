@@ -14,7 +14,7 @@ from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_plain import PlainService
 from ergon.gateway.http_route import RouteService
 from ergon.gateway.settings import Settings
-from ergon.gateway.wire import KSERVE, OPENAI, error_response, json_response
+from ergon.gateway.wire import KSERVE, OPENAI, error_response, json_response, write_whole
 
 log = logging.getLogger("ergon.gateway")
 
@@ -66,7 +66,16 @@ class HttpServer:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers, and counts the request as under way until its answer is written."""
         self._under_way += 1
+        try:
+            response = await self._answer(request)
+            await write_whole(request, response, self._settings.body_seconds)
+            return response
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if self._under_way > self._settings.requests_at_once:
                 response: web.StreamResponse = error_response(
@@ -74,11 +83,11 @@ class HttpServer:
                 )
             else:
                 response = await self._dispatch(request)
+        except ConnectionError:
+            raise  # the client is gone
         except Exception:
             log.exception("%s %s: an error of the gateway itself", request.method, request.raw_path[:200])
             response = web.Response(status=500, body=kserve.error("an error of the gateway itself; its log says which"))
-        finally:
-            self._under_way -= 1
         if response.prepared:
             return response
         response.headers["Server"] = "ergon-gateway"
@@ -91,6 +100,8 @@ class HttpServer:
         parts = path.split("/")[1:]
         form = OPENAI if parts[2:3] == ["v1"] else KSERVE
         try:
+            if not path.isprintable():
+                raise Failure(Kind.BAD_REQUEST, "the path holds what belongs into no address")
             if request.headers.get("Expect", "").lower() == "100-continue":
                 await _go_on(request)
             if parts[0] == "v2":

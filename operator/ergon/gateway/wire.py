@@ -1,8 +1,10 @@
 """Requests read and answers written over aiohttp, within limits of size and time."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
@@ -86,6 +88,36 @@ async def body_pieces(request: web.BaseRequest, limit_bytes: int, seconds: float
             yield part
     except TimeoutError:
         raise Failure(Kind.TOO_SLOW, f"no more of the body came within {seconds:g} s") from None
+    except web.PayloadAccessError as error:
+        raise Failure(Kind.BAD_REQUEST, f"the body breaks off: {error}") from None
+
+
+@contextmanager
+def breaking_off(request: web.BaseRequest) -> Iterator[None]:
+    """For what is sent once an answer's head may be out: what goes wrong then ends the connection, for no other answer may follow."""
+    try:
+        yield
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+
+
+async def write_whole(request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
+    """Send an answer, but for the little that stays in the connection's buffer. Who does not take it within `seconds` is cut off."""
+    with contextlib.suppress(TimeoutError, ConnectionError), breaking_off(request):
+        async with asyncio.timeout(seconds):
+            await response.prepare(request)
+            await response.write_eof()
+
+
+async def write_piece(response: web.StreamResponse, piece: bytes, seconds: float) -> None:
+    """Send a piece of an answer. Raises ConnectionError where nobody takes it within `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await response.write(piece)
+    except TimeoutError:
+        raise ConnectionError(f"the client takes nothing for {seconds:g} s") from None
 
 
 def _too_large(limit_bytes: int) -> Failure:
