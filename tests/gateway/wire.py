@@ -72,21 +72,20 @@ class Wire:
         self.directory, self.metrics, self.serving, self.client, self.port = directory, metrics, serving, client, port
         self.wakes: list[Object] = []
 
-    def model(self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5) -> None:
-        """A model of namespace `a` with the task `t`, on these servers, or asleep."""
+    def model(self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5, **told: Any) -> None:
+        """A model of namespace `a` with the task `t`, on these servers, or asleep. `told`: its uri, its coldStart."""
         variant = {
             "name": "cpu",
             "accelerators": ["cpu"],
             "backend": "python",
-            "source": {"uri": "file:///x"},
+            "source": {"uri": told.get("uri", "file:///x")},
             "memory": "1Mi",
             "quality": quality,
         }
         conditions = [{"type": "Stalled", "status": "True", "reason": "LoadRefused", "message": stalled}] if stalled else []
         metadata = {"namespace": "a", "name": name}
-        self.directory.put(
-            MODEL, {"metadata": metadata, "spec": {"task": "t", "variants": [variant]}, "status": {"conditions": conditions}}
-        )
+        status = {"conditions": conditions, "coldStart": told.get("coldStart")}
+        self.directory.put(MODEL, {"metadata": metadata, "spec": {"task": "t", "variants": [variant]}, "status": status})
         labels = {"ergon.dev/model": name, **({"ergon.dev/asleep": "true"} if asleep else {})}
         endpoints = [{"addresses": [address]} for address in addresses or (("127.0.0.1",) if asleep else ())]
         self.directory.put(SLICE, {"metadata": {"namespace": "a", "name": f"{name}-0", "labels": labels}, "endpoints": endpoints})

@@ -100,8 +100,6 @@ class HttpServer:
         parts = path.split("/")[1:]
         form = OPENAI if parts[2:3] == ["v1"] else KSERVE
         try:
-            if not path.isprintable():
-                raise Failure(Kind.BAD_REQUEST, "the path holds what belongs into no address")
             if request.headers.get("Expect", "").lower() == "100-continue":
                 await _go_on(request)
             if parts[0] == "v2":
