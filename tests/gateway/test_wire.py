@@ -84,6 +84,34 @@ async def test_a_request_that_no_model_takes_goes_to_one_model_alone() -> None:
         assert big.requests == []
 
 
+@pytest.mark.parametrize("status", ["404 Not Found", "408 Request Timeout", "429 Too Many Requests"])
+async def test_what_is_wrong_with_one_model_alone_leaves_the_others_to_be_asked(status: str) -> None:
+    small, big = Server(lambda number, _: answered({"error": "not now"}, status)), Server(lambda number, _: answered())
+    async with wire(small, big) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route()
+        status_code, headers, body = await world.post()
+        assert (status_code, body, headers["ergon-escalated"]) == (200, GOOD, "Unavailable")
+        world.route(order=["small"])
+        status_code, headers, body = await world.post()
+        assert (status_code, headers["Retry-After"]) == (503, "1")
+        assert "not now" in body["error"]
+
+
+async def test_a_bigger_model_that_takes_too_long_leaves_the_first_answer() -> None:
+    async def never(number: int, _: bytes) -> bytes:
+        await asyncio.sleep(60)
+        return b""
+
+    async with wire(Server(lambda number, _: answered(UNSURE)), Server(lambda number, request: never(number, request))) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route()
+        status, headers, body = await world.post(ergon_timeout="300ms")
+        assert (status, body, headers["ergon-escalated"]) == (200, UNSURE, "Confidence,held")
+
+
 @pytest.mark.parametrize("answer", [b"", b"[1]", b'{"outputs": 3}', b'{"outputs": [{"name": "OTHER"}]}', b"\xff" * 10])
 async def test_an_answer_that_cannot_be_judged_escalates(answer: bytes) -> None:
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)

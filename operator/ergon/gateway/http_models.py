@@ -14,6 +14,8 @@ from ergon.gateway.waking import Waker
 
 _UNKNOWN_MODEL = b"unknown model"
 _TRIES = 4
+OF_THE_MODEL = (404, 408, 429)
+"""Statuses below 500 that speak of the model or its server: another model may well answer."""
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ class Tasks:
                 answered = await cascade.run()
             except Failure as failure:
                 to = route.fallback
-                if failure.kind.refused or to is None or to in seen or (further := self._sound(route.namespace, to)) is None:
+                hopeless = failure.kind.refused or failure.kind is Kind.EXPIRED
+                if hopeless or to is None or to in seen or (further := self._sound(route.namespace, to)) is None:
                     raise
                 asked += tuple(cascade.asked)
                 route = further
