@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,50 @@ async def test_more_bytes_than_can_be_held_are_refused() -> None:
         assert (status, headers["Retry-After"]) == (429, "1")
 
 
+@pytest.mark.parametrize("announced", [True, False])
+async def test_more_bytes_than_may_be_under_way_are_told_to_come_again(announced: bool) -> None:
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def holds(_: int, __: bytes) -> bytes:
+        came.set()
+        await release.wait()
+        return answered()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(60):
+            yield b"x" * 1000
+
+    async with wire(Server(holds), bytes_at_once=100_000) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        first = asyncio.create_task(world.post(data=b"x" * 60_000))
+        await asyncio.wait_for(came.wait(), 5)
+        status, headers, _ = await world.post(data=b"x" * 60_000 if announced else pieces())
+        assert (status, headers["Retry-After"]) == (429, "1")
+        release.set()
+        assert (await first)[0] == 200
+        assert (await world.post(data=b"x" * 60_000))[0] == 200
+
+
+async def test_a_question_whether_a_model_is_ready_does_not_wake_it() -> None:
+    async with wire(Server(lambda number, _: answered()), wake=lambda _: (202, {})) as world:
+        world.model("m", asleep=True)
+        world.model("gone")
+        for path, status in (("a.m/ready", 200), ("a.m/versions/1/ready", 200), ("a.gone/ready", 503), ("a.none/ready", 404)):
+            async with world.client.get(f"http://127.0.0.1:{world.port}/v2/models/{path}") as answer:
+                assert answer.status == status
+        assert world.wakes == []
+
+
+async def test_a_model_whose_last_start_took_too_long_is_passed_over() -> None:
+    async with wire(Server(lambda number, _: answered()), wake=lambda _: (202, {})) as world:
+        world.model("small", asleep=True, quality=0.1, coldStart={"totalSeconds": 1, "serverSeconds": 40})
+        world.model("big", "127.0.0.2", quality=0.9)
+        world.route()
+        _, headers, _ = await world.post(ergon_timeout="20s")
+        assert (headers["ergon-models"], headers["ergon-escalated"], world.wakes) == ("small,big", "Unavailable", [])
+
+
 async def test_who_goes_away_is_held_no_longer_and_the_model_is_not_asked() -> None:
     server = Server(lambda number, _: answered())
     async with wire(server, wake=lambda _: (202, {})) as world:
@@ -176,7 +221,7 @@ async def test_who_goes_away_as_its_turn_comes_leaves_the_turn_to_the_next(gone:
     assert first.cancelled() == gone
     assert await asyncio.wait_for(second, 2) == "served"
     await asyncio.sleep(0)
-    assert not waker.in_line("a.m")
+    assert not waker.must_wait("a.m", 0, wake=True)
     await waker.close()
 
 

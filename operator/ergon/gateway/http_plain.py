@@ -38,6 +38,10 @@ class PlainService:
         model = self._directory.model(served)
         if model is None:
             raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
+        match rest:
+            case ["ready"] | ["versions", _, "ready"] if request.method in ("GET", "HEAD"):
+                answers = self._directory.addresses(served) or self._directory.asleep(served)
+                return self._passing_on(served, web.Response(status=200 if answers else 503))
         clock = asyncio.get_running_loop().time
         began = clock()
         seconds = passing.timeout_seconds(
@@ -86,7 +90,7 @@ class PlainService:
         deadline: float,
     ) -> web.StreamResponse:
         """A large body, or an answer that comes in pieces: through, once the model is awake. What broke is not sent again."""
-        if not self._directory.addresses(served) or self._waker.in_line(served):
+        if self._waker.must_wait(served, deadline, wake=True):
             async with self._waker.turn(served, deadline):
                 pass
         framing = (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length)

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from ergon import __version__
 from ergon.gateway import passing
+from ergon.gateway.budget import Budget
 from ergon.gateway.cascade import Ask
 from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
@@ -37,10 +38,11 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         tasks: Tasks,
         models: GrpcModels,
         metrics: Metrics,
+        budget: Budget,
         ready: Callable[[], str],
     ) -> None:
         self._settings, self._directory, self._tasks, self._models = settings, directory, tasks, models
-        self._metrics, self._ready = metrics, ready
+        self._metrics, self._budget, self._ready = metrics, budget, ready
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.body_bytes),
@@ -117,9 +119,14 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             await _abort(context, failure)
 
     async def _infer(self, request: Message, context: Context) -> Message:
-        if "/" in request.model_name:
-            return await self._by_route(request, context)
-        return await self._by_model(request, context)
+        by = self._by_route if "/" in request.model_name else self._by_model
+        return await self._counted(by, request, context)
+
+    async def _counted(self, by: Callable[[Message, Context], Awaitable[Message]], request: Message, context: Context) -> Message:
+        """The answer to a request, whose bytes count until it is there."""
+        with self._budget.account() as account:
+            account.take(request.ByteSize())
+            return await by(request, context)
 
     async def _by_route(self, request: Message, context: Context) -> Message:
         route = self._route(request.model_name)
@@ -177,15 +184,17 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             async for request in rest:
                 yield request
 
-        async for answer in self._models.stream(first.model_name, everything(), _passed(context), awake_by, deadline):
-            yield answer
+        with self._budget.account() as account:
+            account.take(first.ByteSize())  # kept to the end; of those that follow there is one at a time
+            async for answer in self._models.stream(first.model_name, everything(), _passed(context), awake_by, deadline):
+                yield answer
 
     async def _stream_of_route(self, first: Message, rest: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
         """Each request is answered whole, in order: an answer in pieces could not be judged before it is given."""
         request: Message | None = first
         while request is not None:
             try:
-                yield service_pb2.ModelStreamInferResponse(infer_response=await self._by_route(request, context))
+                yield service_pb2.ModelStreamInferResponse(infer_response=await self._counted(self._by_route, request, context))
             except Failure as failure:
                 yield service_pb2.ModelStreamInferResponse(error_message=str(failure))
             request = await anext(aiter(rest), None)

@@ -9,12 +9,13 @@ from aiohttp import web
 
 from ergon import __version__
 from ergon.gateway import kserve
+from ergon.gateway.budget import Budget
 from ergon.gateway.chat import ChatService
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_plain import PlainService
 from ergon.gateway.http_route import RouteService
 from ergon.gateway.settings import Settings
-from ergon.gateway.wire import KSERVE, OPENAI, error_response, json_response, write_whole
+from ergon.gateway.wire import KSERVE, OPENAI, accounted, error_response, json_response, write_whole
 
 log = logging.getLogger("ergon.gateway")
 
@@ -31,8 +32,15 @@ class HttpServer:
     """Listens, and hands requests on. `ready` says whether the gateway knows enough to serve."""
 
     def __init__(
-        self, settings: Settings, routes: RouteService, plain: PlainService, chat: ChatService, ready: Callable[[], str]
+        self,
+        settings: Settings,
+        routes: RouteService,
+        plain: PlainService,
+        chat: ChatService,
+        budget: Budget,
+        ready: Callable[[], str],
     ) -> None:
+        self._budget = budget
         self._settings, self._routes, self._plain, self._chat, self._ready = settings, routes, plain, chat, ready
         self._under_way = 0
         self._draining = False
@@ -69,8 +77,11 @@ class HttpServer:
         """Answers, and counts the request as under way until its answer is written."""
         self._under_way += 1
         try:
-            response = await self._answer(request)
-            await write_whole(request, response, self._settings.body_seconds)
+            with accounted(request, self._budget):
+                response = await self._answer(request)
+                if response.status == Kind.TOO_MANY.status and not request.content.is_eof():
+                    response.force_close()  # what is left of the body is not read
+                await write_whole(request, response, self._settings.body_seconds)
             return response
         finally:
             self._under_way -= 1

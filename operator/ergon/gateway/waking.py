@@ -70,9 +70,24 @@ class Waker:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
 
-    def in_line(self, served: str) -> bool:
-        """Whether others still wait for this model, so that a new request belongs behind them."""
-        return served in self._sleepers
+    def must_wait(self, served: str, awake_by: float, *, wake: bool) -> bool:
+        """Whether a request must take its `turn` before it is sent. Raises Failure where waiting would be in vain.
+
+        `wake`: it waits also where the model neither answers nor sleeps, since it may be about to, and however long it may take.
+        """
+        if self._directory.addresses(served) and served not in self._sleepers:
+            return False
+        model = self._directory.model(served)
+        if model is None:
+            raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
+        if self._directory.addresses(served) or wake:
+            return True
+        if not self._directory.asleep(served):
+            raise Failure(Kind.UNAVAILABLE, f"{served} is not ready: {model.problem or 'no server has it'}", 1)
+        needs = model.cold_start_seconds or 0.0
+        if asyncio.get_running_loop().time() + needs > awake_by:
+            raise Failure(Kind.UNAVAILABLE, f"{served} sleeps, and its last start took {needs:.3g} s", needs)
+        return True
 
     @asynccontextmanager
     async def turn(self, served: str, awake_by: float, size_bytes: int = 0) -> AsyncIterator[None]:
