@@ -71,6 +71,7 @@ class Wire:
     ) -> None:
         self.directory, self.metrics, self.serving, self.client, self.port = directory, metrics, serving, client, port
         self.wakes: list[Object] = []
+        self.grpc_port = 0
 
     def model(self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5, **told: Any) -> None:
         """A model of namespace `a` with the task `t`, on these servers, or asleep. `told`: its uri, its coldStart."""
@@ -182,10 +183,10 @@ async def wire(*servers: Talk, wake: Callable[[Object], tuple[int, Object]] | No
     )
     directory, metrics = Directory(), Metrics()
     serving = Serving(settings, directory, metrics, str)
-    http_port, _ = await serving.start()
+    http_port, grpc_port = await serving.start()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
         world = Wire(directory, metrics, serving, client, http_port)
-        world.wakes = wakes
+        world.wakes, world.grpc_port = wakes, grpc_port
         try:
             yield world
         finally:
