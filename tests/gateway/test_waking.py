@@ -11,7 +11,7 @@ import pytest
 
 from ergon.gateway.directory import MODEL, SLICE, Directory
 from ergon.gateway.metrics import Metrics
-from ergon.gateway.waking import Waker
+from ergon.gateway.waking import Waker, retry_seconds
 from tests.gateway.wire import GOOD, Server, answered, wire
 
 PLAIN = "/v2/models/a.m/infer"
@@ -104,6 +104,14 @@ async def test_an_operator_that_is_away_is_asked_again_until_the_deadline() -> N
             await asyncio.sleep(0.01)
         world.model("m", "127.0.0.2")
         assert (await task)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("silent_seconds", "least", "most"), [(0, 0.125, 0.25), (0.25, 0.125, 0.25), (1, 0.5, 1), (60, 1.5, 3), (1e6, 1.5, 3)]
+)
+def test_an_operator_that_stays_away_is_asked_less_and_less(silent_seconds: float, least: float, most: float) -> None:
+    assert retry_seconds(silent_seconds, 0) == least
+    assert retry_seconds(silent_seconds, 1) == most
 
 
 async def test_where_nobody_wakes_it_the_answer_comes_by_the_deadline() -> None:

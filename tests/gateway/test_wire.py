@@ -313,6 +313,34 @@ async def test_headers_pass_but_those_of_a_connection_or_the_gateway() -> None:
         assert b"post /v2/models/a.m/infer http/1.1" in head
 
 
+@pytest.mark.parametrize("path", ["/a/r/v2/models/any/infer", "/v2/models/a.m/infer", "/v2/models/a.m/generate_stream"])
+async def test_what_a_connection_header_names_and_what_only_the_gateway_says_is_not_passed_on(path: str) -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nX-End: 1\r\n"
+    server = Server(lambda number, _: said + b"Ergon-Models: forged\r\nErgon-Joules: 0\r\n\r\n{}")
+    async with wire(server) as world:
+        world.model("m", "127.0.0.2")
+        world.route(escalation={})
+        _, headers, _ = await world.post(path, Connection="keep-alive, X-Own", X_Own="1", X_All="1")
+        assert (headers.get("X-Hop"), headers.get("X-End"), headers.get("Ergon-Joules")) == (None, "1", None)
+        assert headers.getall("Ergon-Models", []) == (["m"] if path.startswith("/a/") else [])
+        head = server.requests[0].lower()
+        assert (b"x-own" in head, b"x-all" in head) == (False, True)
+
+
+@pytest.mark.parametrize("path", ["v2/models/a.m/infer", "/v2/models/a.m/infer", "v2", "v2/v2/models/a.m/infer", ""])
+async def test_where_routes_alone_are_served_no_model_is(path: str) -> None:
+    server = Server(lambda number, _: answered())
+    async with wire(server) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(f"POST /_routes/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+        assert server.requests == []
+        writer.close()
+        assert (await world.post("/_routes/a/r/v2/models/any/infer"))[0] == 200
+
+
 async def test_more_requests_than_are_possible_at_once_are_told_to_come_again() -> None:
     release, full = asyncio.Event(), asyncio.Event()
     came: list[bytes] = []

@@ -54,6 +54,7 @@ class Follower:
                         self._directory.put(kind, obj)
             except NotFound:
                 self._listed.add((kind, namespace))  # the kind is not installed: there is nothing of it
+                self._relisted()
             except KubeError as error:
                 log.warning("%ss are not seen for now, what is known stays: %s", kind, error)
             await asyncio.sleep(pause)

@@ -22,6 +22,9 @@ log = logging.getLogger("ergon.gateway")
 HEAD_SECONDS = 20.0
 """A client that has not sent the head of a first request by then is sent away."""
 IDLE_SECONDS = 75.0
+ROUTES_ALONE = "_routes"
+"""Below it no model's own address is served: there the chart leads what comes from outside, by the Gateway API. No namespace
+may be called so."""
 _BACKLOG = 4096
 _SILENT = logging.getLogger("ergon.gateway.silent")
 _SILENT.disabled = True
@@ -109,11 +112,14 @@ class HttpServer:
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         parts = path.split("/")[1:]
+        routes_alone = parts[0] == ROUTES_ALONE
+        if routes_alone:
+            parts = parts[1:]
         form = OPENAI if parts[2:3] == ["v1"] else KSERVE
         try:
             if request.headers.get("Expect", "").lower() == "100-continue":
                 await _go_on(request)
-            if parts[0] == "v2":
+            if parts[:1] == ["v2"] and not routes_alone:
                 return await self._model(request, parts[1:], query)
             match parts[2:]:
                 case ["v2", *rest]:
