@@ -24,21 +24,21 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         self.fails, self.pieces = fails or {}, pieces or []
         self.asked: list[str] = []
 
-    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ModelConfig(self, request: Any, context: Any) -> Any:
         """Answers in pieces, takes a prompt."""
         answer = service_pb2.ModelConfigResponse()
         answer.config.input.add(name="PROMPT", dims=[1])
         answer.config.model_transaction_policy.decoupled = True
         return answer
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
         """A good answer, or the status."""
         self.asked.append(request.model_name)
         if request.model_name in self.fails:
             await context.abort(self.fails[request.model_name], "not now")
         return _answer({"SCORE": 0.9})
 
-    async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """The pieces."""
         async for _ in requests:
             for piece in self.pieces:
@@ -65,9 +65,11 @@ async def grpc_wire(triton: Triton, **changes: Any) -> AsyncIterator[tuple[Wire,
     port = server.add_insecure_port("127.0.0.2:0")
     await server.start()
     try:
-        async with wire(server_grpc_port=port, wake=lambda _: (202, {}), **changes) as world:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{world.grpc_port}") as channel:
-                yield world, service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        async with (
+            wire(server_grpc_port=port, wake=lambda _: (202, {}), **changes) as world,
+            grpc.aio.insecure_channel(f"127.0.0.1:{world.grpc_port}") as channel,
+        ):
+            yield world, service_pb2_grpc.GRPCInferenceServiceStub(channel)
     finally:
         await server.stop(None)
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ergon.gateway import server
+from ergon.gateway.directory import MODEL, ROUTE
 from ergon.gateway.http_models import read_reply
 from tests.gateway.wire import GOOD, Server, answered, listening, request_of, wire
 
@@ -161,6 +162,30 @@ async def test_beyond_the_rate_a_late_model_is_waited_for() -> None:
         status, headers, _ = await world.post()
         assert (status, headers["ergon-models"], big.requests) == (200, "small", [])
         assert world.counted("ergon_gateway_wished_escalations_total", namespace="a", route="r") == 1
+
+
+async def test_nothing_stays_counted_of_routes_and_models_that_are_gone() -> None:
+    async with wire(Server(lambda number, _: answered(UNSURE)), Server(lambda number, _: answered())) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        for route in ("r", "s"):
+            world.route(route)
+            await world.post(f"/a/{route}/v2/models/any/infer")
+        await world.post("/v2/models/a.small/infer")
+        world.metrics.held.labels("a", "small").inc(0)
+        await world.serving.tidy()
+
+        def named() -> set[str]:
+            samples = [sample for metric in world.metrics.registry.collect() for sample in metric.samples]
+            return {value for sample in samples for key, value in sample.labels.items() if key in ("route", "model", "to")} - {""}
+
+        assert named() == {"r", "s", "small", "big"}
+        world.directory.drop(ROUTE, {"metadata": {"namespace": "a", "name": "s"}})
+        world.directory.drop(MODEL, {"metadata": {"namespace": "a", "name": "small"}})
+        await world.serving.tidy()
+        assert named() == {"r", "big"}
+        await world.post()
+        assert world.counted("ergon_gateway_requests_total", namespace="a", route="r", model="big", outcome="answered") == 2
 
 
 async def test_the_operators_order_rate_and_joules_hold() -> None:
@@ -394,7 +419,7 @@ async def test_a_client_that_takes_no_answer_is_cut_off_and_counts_until_then(pa
         writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" % path.encode())
         await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
         assert (await world.post())[0] == 503
-        while (await world.post())[0] != 200:
+        while (await world.post())[0] != 200:  # noqa: ASYNC110 - another party's patience
             await asyncio.sleep(0.05)
         got = 0
         with contextlib.suppress(ConnectionError):

@@ -73,7 +73,9 @@ class Wire:
         self.wakes: list[Object] = []
         self.grpc_port = 0
 
-    def model(self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5, **told: Any) -> None:
+    def model(
+        self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5, **told: Any
+    ) -> None:
         """A model of namespace `a` with the task `t`, on these servers, or asleep. `told`: its uri, its coldStart."""
         variant = {
             "name": "cpu",

@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from ergon.gateway.server import ROUTES_ALONE
 from tests.install.chart import CHART, NAMESPACE, VALUES, Object, component, of_kind, render, render_text, run_helm
+
+from ergon.gateway.server import ROUTES_ALONE
 
 CLUSTER_SCOPED = {
     "ClusterRole",

@@ -13,8 +13,8 @@ from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_models import HttpModels, HttpReply, HttpRequest
 from ergon.gateway.metrics import Metrics
+from ergon.gateway.outcome import counted
 from ergon.gateway.settings import Settings
-from ergon.gateway.tasks import OUTCOMES
 from ergon.gateway.upstream import Unreachable, Upstream
 from ergon.gateway.waking import Waker
 from ergon.gateway.wire import body_pieces, breaking_off, decoded, read_body, write_piece, write_whole
@@ -42,29 +42,15 @@ class PlainService:
             case ["ready"] | ["versions", _, "ready"] if request.method in ("GET", "HEAD"):
                 answers = self._directory.addresses(served) or self._directory.asleep(served)
                 return self._passing_on(served, web.Response(status=200 if answers else 503))
-        clock = asyncio.get_running_loop().time
-        began = clock()
         seconds = passing.timeout_seconds(
             request.headers.get(passing.TIMEOUT), self._settings.hold_seconds, self._settings.longest_seconds
         )
-        outcome = "failed"
-        try:
-            async with asyncio.timeout(seconds):
-                target = "".join(f"/{part}" for part in rest) + (f"?{query}" if query else "")
-                response = await self._answer(request, served, target, began + seconds)
-            outcome = "answered" if response.status < 400 else "refused" if response.status < 500 else "failed"
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with counted(self._metrics.of(model.namespace, ""), served, deadline, model.name) as outcome:
+            target = "".join(f"/{part}" for part in rest) + (f"?{query}" if query else "")
+            response = await self._answer(request, served, target, deadline)
+            outcome.name = "answered" if response.status < 400 else "refused" if response.status < 500 else "failed"
             return response
-        except TimeoutError:
-            outcome = "expired"
-            raise Failure(Kind.EXPIRED, f"{served}: no answer within {seconds:g} s") from None
-        except Failure as failure:
-            outcome = "refused" if failure.kind.refused else OUTCOMES.get(failure.kind, "failed")
-            raise
-        except (asyncio.CancelledError, ConnectionError):
-            outcome = "cancelled"
-            raise
-        finally:
-            self._metrics.of(model.namespace, "").ended(model.name, outcome, clock() - began)
 
     async def _answer(self, request: web.BaseRequest, served: str, target: str, deadline: float) -> web.StreamResponse:
         length = request.content_length if request.can_read_body or request.content_length else 0

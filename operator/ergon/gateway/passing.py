@@ -38,7 +38,7 @@ def to_client(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 def _passed(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Without what belongs to one connection, by its name or because a Connection header names it, and what the gateway says itself."""
+    """Without what belongs to one connection, by its name or because a Connection header names it, or to the gateway."""
     given = [(name.lower(), name, value) for name, value in headers]
     dropped = _OF_A_CONNECTION
     for low, _, value in given:

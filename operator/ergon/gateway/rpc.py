@@ -16,9 +16,10 @@ from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.grpc_models import GrpcModels, GrpcReply, Message, Metadata
 from ergon.gateway.metrics import Metrics
+from ergon.gateway.outcome import counted
 from ergon.gateway.routes import Candidate, Route
 from ergon.gateway.settings import Settings
-from ergon.gateway.tasks import OUTCOMES, Tasks
+from ergon.gateway.tasks import Tasks
 
 _OWN = ("ergon-", "grpc-", ":")
 _DROPPED = ("user-agent", "te", "content-type")
@@ -155,25 +156,11 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         model = self._directory.model(served)
         if model is None:
             raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
-        clock = asyncio.get_running_loop().time
-        began, outcome = clock(), "failed"
         deadline = self._deadline(context, self._settings.hold_seconds)
-        try:
-            async with asyncio.timeout_at(deadline):
-                reply = await self._models.ask(served, request, _passed(context), deadline, deadline)
-            outcome = "answered"
+        async with counted(self._metrics.of(model.namespace, ""), served, deadline, model.name) as outcome:
+            reply = await self._models.ask(served, request, _passed(context), deadline, deadline)
+            outcome.name = "answered"
             return reply.message
-        except TimeoutError:
-            outcome = "expired"
-            raise Failure(Kind.EXPIRED, f"{served}: no answer in time") from None
-        except Failure as failure:
-            outcome = "refused" if failure.kind.refused else OUTCOMES.get(failure.kind, "failed")
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            self._metrics.of(model.namespace, "").ended(model.name, outcome, clock() - began)
 
     async def _stream_of_model(self, first: Message, rest: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
         deadline = self._deadline(context, self._settings.longest_seconds)

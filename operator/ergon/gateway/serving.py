@@ -34,7 +34,7 @@ class Serving:
             held_bytes=settings.held_bytes,
         )
         budget = Budget(settings.bytes_at_once)
-        tasks = Tasks(directory, metrics)
+        tasks = self._tasks = Tasks(directory, metrics)
         self.http_models = HttpModels(directory, self._upstream, self._waker, settings.answer_bytes)
         self._grpc_models = GrpcModels(directory, self._waker, settings.server_grpc_port, settings.answer_bytes)
         self._http = HttpServer(
@@ -66,7 +66,8 @@ class Serving:
         self._upstream.close()
 
     async def tidy(self) -> None:
-        """Let go of servers that are gone."""
+        """Let go of servers, routes and models that are gone."""
+        self._tasks.tidy()
         known = self._directory.all_addresses()
         self._upstream.keep_only(known)
         await self._grpc_models.keep_only(known)

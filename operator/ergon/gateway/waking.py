@@ -110,7 +110,7 @@ class Waker:
         self._count(served, 1, size_bytes)
         began = loop.time()
         try:
-            # Whatever ends the waiting, it may end in the very iteration in which the turn is given: the turn is passed on all the same.
+            # Waiting may end in the very iteration in which the turn is given: the turn is passed on all the same.
             try:
                 async with asyncio.timeout_at(awake_by - LAST_WORD_SECONDS):
                     await turn

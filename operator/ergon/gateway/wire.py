@@ -110,7 +110,7 @@ async def body_pieces(request: web.BaseRequest, limit_bytes: int, seconds: float
 
 @contextmanager
 def breaking_off(request: web.BaseRequest) -> Iterator[None]:
-    """For what is sent once an answer's head may be out: what goes wrong then ends the connection, for no other answer may follow."""
+    """For what is sent once an answer's head may be out: a fault ends the connection, since no other answer may follow."""
     try:
         yield
     except BaseException:
@@ -120,7 +120,7 @@ def breaking_off(request: web.BaseRequest) -> Iterator[None]:
 
 
 async def write_whole(request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
-    """Send an answer, but for the little that stays in the connection's buffer. Who does not take it within `seconds` is cut off."""
+    """Send an answer, but for the little that the connection buffers. Who does not take it within `seconds` is cut off."""
     with contextlib.suppress(TimeoutError, ConnectionError), breaking_off(request):
         async with asyncio.timeout(seconds):
             await response.prepare(request)
