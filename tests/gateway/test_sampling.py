@@ -1,9 +1,13 @@
 """A route's quality, told from labelled samples."""
 
+import asyncio
 import json
 import math
 from typing import Any
 
+import pytest
+
+from ergon.gateway import sampling
 from ergon.gateway.rules import Reason, Sign
 from ergon.gateway.sampling import Sampler, read_samples, sampled
 from ergon.kube.client import KubeClient
@@ -71,6 +75,48 @@ async def test_every_model_is_asked_each_sample_once_and_the_curve_is_told() -> 
         client.version = 2
         await sampler.look_at(route)
         assert (len(small.requests), len(big.requests)) == (8, 8)
+
+
+async def test_a_model_that_changed_is_asked_again_and_no_other_is() -> None:
+    small, big = Server(lambda number, _: answered()), Server(lambda number, _: answered())
+    async with wire(small, big) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route(samples={"configMapName": "labelled", "output": "SCORE"})
+        client = OneMap({"inputs": [], "expected": "0.9"})
+        sampler = Sampler(client, world.directory, world.serving.http_models, world.metrics, 1.0)
+        for uri in ("file:///x", "file:///x", "file:///y"):
+            world.model("big", "127.0.0.3", quality=0.9, uri=uri)
+            route = world.directory.route("a", "r")
+            assert route is not None
+            await sampler.look_at(route)
+        assert (len(small.requests), len(big.requests)) == (1, 2)
+
+
+async def test_an_error_over_one_routes_samples_ends_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneFails(OneMap):
+        async def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any]:
+            if name == "bad":
+                raise OverflowError("as a fault would")
+            return await super().get(api_version, kind, name, namespace)
+
+    monkeypatch.setattr(sampling, "LOOK_SECONDS", 0.01)
+    asked = asyncio.Event()
+
+    def answers(_: int, __: bytes) -> bytes:
+        asked.set()
+        return answered()
+
+    async with wire(Server(answers)) as world:
+        world.model("m", "127.0.0.2")
+        world.route("a", samples={"configMapName": "bad", "output": "SCORE"})
+        world.route("b", samples={"configMapName": "good", "output": "SCORE"})
+        client = OneFails({"inputs": [], "expected": "0.9"})
+        task = asyncio.create_task(Sampler(client, world.directory, world.serving.http_models, world.metrics, 1.0).run())
+        await asyncio.wait_for(asked.wait(), 5)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def test_a_model_that_sleeps_is_not_woken_for_samples() -> None:

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ergon.gateway.directory import MODEL, SLICE, Directory
 from ergon.gateway.metrics import Metrics
-from ergon.gateway.waking import Waker
+from ergon.gateway.waking import Waker, retry_seconds
 from tests.gateway.wire import GOOD, Server, answered, wire
 
 PLAIN = "/v2/models/a.m/infer"
@@ -103,6 +106,14 @@ async def test_an_operator_that_is_away_is_asked_again_until_the_deadline() -> N
         assert (await task)[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("silent_seconds", "least", "most"), [(0, 0.125, 0.25), (0.25, 0.125, 0.25), (1, 0.5, 1), (60, 1.5, 3), (1e6, 1.5, 3)]
+)
+def test_an_operator_that_stays_away_is_asked_less_and_less(silent_seconds: float, least: float, most: float) -> None:
+    assert retry_seconds(silent_seconds, 0) == least
+    assert retry_seconds(silent_seconds, 1) == most
+
+
 async def test_where_nobody_wakes_it_the_answer_comes_by_the_deadline() -> None:
     async with wire(wake=lambda _: (503, {})) as world:
         world.model("m", asleep=True)
@@ -133,6 +144,50 @@ async def test_more_bytes_than_can_be_held_are_refused() -> None:
         assert (status, headers["Retry-After"]) == (429, "1")
 
 
+@pytest.mark.parametrize("announced", [True, False])
+async def test_more_bytes_than_may_be_under_way_are_told_to_come_again(announced: bool) -> None:
+    came, release = asyncio.Event(), asyncio.Event()
+
+    async def holds(_: int, __: bytes) -> bytes:
+        came.set()
+        await release.wait()
+        return answered()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(60):
+            yield b"x" * 1000
+
+    async with wire(Server(holds), bytes_at_once=100_000) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        first = asyncio.create_task(world.post(data=b"x" * 60_000))
+        await asyncio.wait_for(came.wait(), 5)
+        status, headers, _ = await world.post(data=b"x" * 60_000 if announced else pieces())
+        assert (status, headers["Retry-After"]) == (429, "1")
+        release.set()
+        assert (await first)[0] == 200
+        assert (await world.post(data=b"x" * 60_000))[0] == 200
+
+
+async def test_a_question_whether_a_model_is_ready_does_not_wake_it() -> None:
+    async with wire(Server(lambda number, _: answered()), wake=lambda _: (202, {})) as world:
+        world.model("m", asleep=True)
+        world.model("gone")
+        for path, status in (("a.m/ready", 200), ("a.m/versions/1/ready", 200), ("a.gone/ready", 503), ("a.none/ready", 404)):
+            async with world.client.get(f"http://127.0.0.1:{world.port}/v2/models/{path}") as answer:
+                assert answer.status == status
+        assert world.wakes == []
+
+
+async def test_a_model_whose_last_start_took_too_long_is_passed_over() -> None:
+    async with wire(Server(lambda number, _: answered()), wake=lambda _: (202, {})) as world:
+        world.model("small", asleep=True, quality=0.1, coldStart={"totalSeconds": 1, "serverSeconds": 40})
+        world.model("big", "127.0.0.2", quality=0.9)
+        world.route()
+        _, headers, _ = await world.post(ergon_timeout="20s")
+        assert (headers["ergon-models"], headers["ergon-escalated"], world.wakes) == ("small,big", "Unavailable", [])
+
+
 async def test_who_goes_away_is_held_no_longer_and_the_model_is_not_asked() -> None:
     server = Server(lambda number, _: answered())
     async with wire(server, wake=lambda _: (202, {})) as world:
@@ -147,6 +202,35 @@ async def test_who_goes_away_is_held_no_longer_and_the_model_is_not_asked() -> N
         world.model("m", "127.0.0.2")
         assert (await tasks[4])[0] == 200
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_who_goes_away_as_its_turn_comes_leaves_the_turn_to_the_next(gone: bool) -> None:
+    directory = Directory()
+    waker = Waker(directory, Metrics(), "http://127.0.0.1:9/wake")
+    directory.put(MODEL, {"metadata": {"namespace": "a", "name": "m"}, "spec": {}})
+
+    async def asks() -> str:
+        async with waker.turn("a.m", asyncio.get_running_loop().time() + 5):
+            return "served"
+
+    first, second = asyncio.create_task(asks()), asyncio.create_task(asks())
+    await asyncio.sleep(0)
+    turn = waker._sleepers["a.m"].waiting[0]
+    labels = {"ergon.dev/model": "m"}
+    directory.put(
+        SLICE, {"metadata": {"namespace": "a", "name": "m-0", "labels": labels}, "endpoints": [{"addresses": ["10.0.0.1"]}]}
+    )
+    while not turn.done():  # noqa: ASYNC110 - the very iteration is what is tested
+        await asyncio.sleep(0)
+    if gone:
+        first.cancel()
+    await asyncio.wait({first})
+    assert first.cancelled() == gone
+    assert await asyncio.wait_for(second, 2) == "served"
+    await asyncio.sleep(0)
+    assert not waker.must_wait("a.m", 0, wake=True)
+    await waker.close()
 
 
 async def test_the_token_is_read_anew_for_each_call(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ import contextlib
 import io
 import json
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 
 from ergon.gateway import server
-from tests.gateway.wire import GOOD, Server, answered, wire
+from ergon.gateway.directory import MODEL, ROUTE
+from ergon.gateway.http_models import read_reply
+from tests.gateway.wire import GOOD, Server, answered, listening, request_of, wire
 
 UNSURE = {"outputs": [{"name": "SCORE", "datatype": "FP32", "shape": [1, 1], "data": [0.1]}]}
 SEQUENCE = json.dumps({"parameters": {"sequence_id": 1}, "inputs": []}).encode()
@@ -82,6 +85,34 @@ async def test_a_request_that_no_model_takes_goes_to_one_model_alone() -> None:
         assert big.requests == []
 
 
+@pytest.mark.parametrize("status", ["404 Not Found", "408 Request Timeout", "429 Too Many Requests"])
+async def test_what_is_wrong_with_one_model_alone_leaves_the_others_to_be_asked(status: str) -> None:
+    small, big = Server(lambda number, _: answered({"error": "not now"}, status)), Server(lambda number, _: answered())
+    async with wire(small, big) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route()
+        status_code, headers, body = await world.post()
+        assert (status_code, body, headers["ergon-escalated"]) == (200, GOOD, "Unavailable")
+        world.route(order=["small"])
+        status_code, headers, body = await world.post()
+        assert (status_code, headers["Retry-After"]) == (503, "1")
+        assert "not now" in body["error"]
+
+
+async def test_a_bigger_model_that_takes_too_long_leaves_the_first_answer() -> None:
+    async def never(number: int, _: bytes) -> bytes:
+        await asyncio.sleep(60)
+        return b""
+
+    async with wire(Server(lambda number, _: answered(UNSURE)), Server(lambda number, request: never(number, request))) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        world.route()
+        status, headers, body = await world.post(ergon_timeout="300ms")
+        assert (status, body, headers["ergon-escalated"]) == (200, UNSURE, "Confidence,held")
+
+
 @pytest.mark.parametrize("answer", [b"", b"[1]", b'{"outputs": 3}', b'{"outputs": [{"name": "OTHER"}]}', b"\xff" * 10])
 async def test_an_answer_that_cannot_be_judged_escalates(answer: bytes) -> None:
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
@@ -131,6 +162,30 @@ async def test_beyond_the_rate_a_late_model_is_waited_for() -> None:
         status, headers, _ = await world.post()
         assert (status, headers["ergon-models"], big.requests) == (200, "small", [])
         assert world.counted("ergon_gateway_wished_escalations_total", namespace="a", route="r") == 1
+
+
+async def test_nothing_stays_counted_of_routes_and_models_that_are_gone() -> None:
+    async with wire(Server(lambda number, _: answered(UNSURE)), Server(lambda number, _: answered())) as world:
+        world.model("small", "127.0.0.2", quality=0.1)
+        world.model("big", "127.0.0.3", quality=0.9)
+        for route in ("r", "s"):
+            world.route(route)
+            await world.post(f"/a/{route}/v2/models/any/infer")
+        await world.post("/v2/models/a.small/infer")
+        world.metrics.held.labels("a", "small").inc(0)
+        await world.serving.tidy()
+
+        def named() -> set[str]:
+            samples = [sample for metric in world.metrics.registry.collect() for sample in metric.samples]
+            return {value for sample in samples for key, value in sample.labels.items() if key in ("route", "model", "to")} - {""}
+
+        assert named() == {"r", "s", "small", "big"}
+        world.directory.drop(ROUTE, {"metadata": {"namespace": "a", "name": "s"}})
+        world.directory.drop(MODEL, {"metadata": {"namespace": "a", "name": "small"}})
+        await world.serving.tidy()
+        assert named() == {"r", "big"}
+        await world.post()
+        assert world.counted("ergon_gateway_requests_total", namespace="a", route="r", model="big", outcome="answered") == 2
 
 
 async def test_the_operators_order_rate_and_joules_hold() -> None:
@@ -262,6 +317,8 @@ async def test_who_goes_away_is_waited_for_by_nobody() -> None:
         b"GET / HTTP/9.9\r\n\r\n",
         b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nContent-Length: abc\r\n\r\n",
         b"POST /a/r/v2/models/x/infer HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"GET /v2/models/a.m/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v2/models/a.m/\xc2\x85 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /a/r/v2/models/x HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
     ],
 )
@@ -293,6 +350,34 @@ async def test_headers_pass_but_those_of_a_connection_or_the_gateway() -> None:
         assert b"post /v2/models/a.m/infer http/1.1" in head
 
 
+@pytest.mark.parametrize("path", ["/a/r/v2/models/any/infer", "/v2/models/a.m/infer", "/v2/models/a.m/generate_stream"])
+async def test_what_a_connection_header_names_and_what_only_the_gateway_says_is_not_passed_on(path: str) -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nX-End: 1\r\n"
+    server = Server(lambda number, _: said + b"Ergon-Models: forged\r\nErgon-Joules: 0\r\n\r\n{}")
+    async with wire(server) as world:
+        world.model("m", "127.0.0.2")
+        world.route(escalation={})
+        _, headers, _ = await world.post(path, Connection="keep-alive, X-Own", X_Own="1", X_All="1")
+        assert (headers.get("X-Hop"), headers.get("X-End"), headers.get("Ergon-Joules")) == (None, "1", None)
+        assert headers.getall("Ergon-Models", []) == (["m"] if path.startswith("/a/") else [])
+        head = server.requests[0].lower()
+        assert (b"x-own" in head, b"x-all" in head) == (False, True)
+
+
+@pytest.mark.parametrize("path", ["v2/models/a.m/infer", "/v2/models/a.m/infer", "v2", "v2/v2/models/a.m/infer", ""])
+async def test_where_routes_alone_are_served_no_model_is(path: str) -> None:
+    server = Server(lambda number, _: answered())
+    async with wire(server) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(f"POST /_routes/{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+        assert server.requests == []
+        writer.close()
+        assert (await world.post("/_routes/a/r/v2/models/any/infer"))[0] == 200
+
+
 async def test_more_requests_than_are_possible_at_once_are_told_to_come_again() -> None:
     release, full = asyncio.Event(), asyncio.Event()
     came: list[bytes] = []
@@ -313,6 +398,89 @@ async def test_more_requests_than_are_possible_at_once_are_told_to_come_again() 
         assert (status, headers["Retry-After"]) == (503, "1")
         release.set()
         assert [(await task)[0] for task in tasks] == [200] * 5
+
+
+async def test_an_answer_that_breaks_off_at_the_deadline_is_followed_by_no_other() -> None:
+    async def begins(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await reader.read()
+
+    async with wire(begins) as world:
+        world.model("m", "127.0.0.2")
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        head = b"POST /v2/models/a.m/generate_stream HTTP/1.1\r\nHost: x\r\nErgon-Timeout: 300ms\r\nContent-Length: 2\r\n\r\n"
+        writer.write(head + b"{}")
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while more := await asyncio.wait_for(reader.read(1 << 16), 5):
+                got += more
+        assert (got.count(b"HTTP/1.1"), got.endswith(b"hello\r\n")) == (1, True)
+        assert world.counted("ergon_gateway_requests_total", namespace="a", route="", model="m", outcome="expired") == 1
+        writer.close()
+
+
+@pytest.mark.parametrize("path", ["/a/r/v2/models/any/infer", "/v2/models/a.m/infer"])
+async def test_a_client_that_takes_no_answer_is_cut_off_and_counts_until_then(path: str) -> None:
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (32 << 20) + b" " * (32 << 20)
+    server = Server(lambda number, _: large if number == 1 else answered())
+    async with wire(server, body_seconds=1.0, requests_at_once=1) as world:
+        world.model("m", "127.0.0.2")
+        world.route(escalation={})
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port, limit=1 << 10)
+        writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" % path.encode())
+        await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert (await world.post())[0] == 503
+        while (await world.post())[0] != 200:  # noqa: ASYNC110 - another party's patience
+            await asyncio.sleep(0.05)
+        got = 0
+        with contextlib.suppress(ConnectionError):
+            while more := await asyncio.wait_for(reader.read(1 << 20), 5):
+                got += len(more)
+        assert got < 32 << 20
+        writer.close()
+
+
+async def test_once_its_servers_answer_a_models_clients_go_there() -> None:
+    async with wire(Server(lambda number, _: answered())) as world:
+        world.model("m", "127.0.0.2")
+        world.route()
+        for path in ("/v2/models/a.m/infer", "/v2/models/a.m/generate_stream"):
+            assert (await world.post(path))[1]["Connection"] == "close"
+        assert "Connection" not in (await world.post())[1]
+
+
+async def test_a_connection_whose_server_answered_before_it_had_the_whole_request_gets_no_other_one() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answered({"error": "too much"}, "413 Too Large"))
+        await reader.read()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x" * 100
+        await asyncio.Event().wait()
+
+    async with listening(early) as upstream, upstream.connection("127.0.0.2") as connection:
+        connection.begin(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", more=True)
+        sending = asyncio.create_task(connection.send(slowly()))
+        assert (await read_reply(connection, 1000)).status == 413
+        sending.cancel()
+        assert connection.open
+        assert not connection.reusable
+
+
+async def test_a_kept_connection_is_read_again_after_an_answer_that_nobody_took() -> None:
+    size = 400_000
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"y" * size
+    async with listening(Server(lambda number, _: large)) as upstream:
+        async with upstream.connection("127.0.0.2") as connection:
+            connection.begin(b"GET / HTTP/1.1\r\n\r\n")
+            while not connection.reusable:  # noqa: ASYNC110 - another party's sending
+                await asyncio.sleep(0.01)
+        async with upstream.connection("127.0.0.2") as connection:
+            assert connection.used
+            connection.begin(b"GET / HTTP/1.1\r\n\r\n")
+            assert len((await asyncio.wait_for(read_reply(connection, size), 5)).body.data) == size
 
 
 async def test_an_answer_that_never_comes_ends_at_the_deadline() -> None:

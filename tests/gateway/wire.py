@@ -15,6 +15,7 @@ from ergon.gateway.directory import MODEL, ROUTE, SLICE, Directory
 from ergon.gateway.metrics import Metrics
 from ergon.gateway.serving import Serving
 from ergon.gateway.settings import Settings
+from ergon.gateway.upstream import Upstream
 
 Object = dict[str, Any]
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -72,21 +73,22 @@ class Wire:
         self.port, self.grpc_port = ports
         self.wakes: list[Object] = []
 
-    def model(self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5) -> None:
-        """A model of namespace `a` with the task `t`, on these servers, or asleep."""
+    def model(
+        self, name: str, *addresses: str, asleep: bool = False, stalled: str = "", quality: float = 0.5, **told: Any
+    ) -> None:
+        """A model of namespace `a` with the task `t`, on these servers, or asleep. `told`: its uri, its coldStart."""
         variant = {
             "name": "cpu",
             "accelerators": ["cpu"],
             "backend": "python",
-            "source": {"uri": "file:///x"},
+            "source": {"uri": told.get("uri", "file:///x")},
             "memory": "1Mi",
             "quality": quality,
         }
         conditions = [{"type": "Stalled", "status": "True", "reason": "LoadRefused", "message": stalled}] if stalled else []
         metadata = {"namespace": "a", "name": name}
-        self.directory.put(
-            MODEL, {"metadata": metadata, "spec": {"task": "t", "variants": [variant]}, "status": {"conditions": conditions}}
-        )
+        status = {"conditions": conditions, "coldStart": told.get("coldStart")}
+        self.directory.put(MODEL, {"metadata": metadata, "spec": {"task": "t", "variants": [variant]}, "status": status})
         labels = {"ergon.dev/model": name, **({"ergon.dev/asleep": "true"} if asleep else {})}
         endpoints = [{"addresses": [address]} for address in addresses or (("127.0.0.1",) if asleep else ())]
         self.directory.put(SLICE, {"metadata": {"namespace": "a", "name": f"{name}-0", "labels": labels}, "endpoints": endpoints})
@@ -127,6 +129,27 @@ def _kept(talk: Talk, talking: "set[asyncio.Task[None]]") -> Talk:
             writer.transport.abort()
 
     return talks
+
+
+@asynccontextmanager
+async def listening(talk: Talk) -> AsyncIterator[Upstream]:
+    """Connections to one server, at 127.0.0.2."""
+    talking: set[asyncio.Task[None]] = set()
+    server = await asyncio.start_server(_kept(talk, talking), "127.0.0.2", 0)
+    upstream = Upstream(server.sockets[0].getsockname()[1], 10)
+    try:
+        yield upstream
+    finally:
+        upstream.close()
+        server.close()
+        await _ended(talking)
+
+
+async def _ended(talking: "set[asyncio.Task[None]]") -> None:
+    for task in talking:
+        task.cancel()
+    await asyncio.gather(*talking, return_exceptions=True)
+    await asyncio.sleep(0)  # transports say their last to their sockets
 
 
 @asynccontextmanager
@@ -174,7 +197,4 @@ async def wire(*servers: Talk, wake: Callable[[Object], tuple[int, Object]] | No
             await operator.cleanup()
             for server in listening:
                 server.close()
-            for task in talking:
-                task.cancel()
-            await asyncio.gather(*talking, return_exceptions=True)
-            await asyncio.sleep(0)  # transports say their last to their sockets
+            await _ended(talking)

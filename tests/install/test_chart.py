@@ -5,6 +5,8 @@ import re
 import pytest
 from tests.install.chart import CHART, NAMESPACE, VALUES, Object, component, of_kind, render, render_text, run_helm
 
+from ergon.gateway.server import ROUTES_ALONE
+
 CLUSTER_SCOPED = {
     "ClusterRole",
     "ClusterRoleBinding",
@@ -109,6 +111,8 @@ def test_a_gateway_scales_by_its_cpu() -> None:
 def test_routes_are_on_the_gateway_api_under_a_path_of_their_own() -> None:
     (route,) = of_kind(render(VALUES["gateway-api"]), "HTTPRoute")
     assert route["spec"]["rules"][0]["matches"] == [{"path": {"type": "PathPrefix", "value": "/routes"}}]
+    (rewrite,) = route["spec"]["rules"][0]["filters"]
+    assert rewrite["urlRewrite"]["path"]["replacePrefixMatch"] == f"/{ROUTES_ALONE}"
     assert route["spec"]["parentRefs"][0]["namespace"] == "edge"
     assert of_kind(render(), "HTTPRoute") == []
 

@@ -47,6 +47,9 @@ def gateway(
         int, typer.Option(min=1, help="Requests under way at once; more are answered 503.")
     ] = _DEFAULTS.requests_at_once,
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Largest body of a request.")] = _DEFAULTS.body_bytes,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Bytes of bodies of all requests under way; more are answered 429.")
+    ] = _DEFAULTS.bytes_at_once,
     body_seconds: Annotated[
         float, typer.Option(min=0.1, help="For a client to send a body, or to take a piece of an answer.")
     ] = _DEFAULTS.body_seconds,
@@ -82,6 +85,7 @@ def gateway(
         held_bytes=max_held_bytes,
         requests_at_once=max_requests,
         body_bytes=max_body_bytes,
+        bytes_at_once=max_bytes,
         body_seconds=body_seconds,
         drain_seconds=drain_seconds,
         stop_seconds=stop_seconds,

@@ -17,6 +17,8 @@ from ergon.gateway.rate import EscalationRate
 from ergon.gateway.routes import Candidate, Route
 from ergon.gateway.rules import Reason, Sign, judge
 
+LAST_WORD_SECONDS = 0.01
+"""So long before the deadline no model is waited for any more; who waits for one to wake has given up before."""
 HELD = "held"
 """In place of a reason: the answer asked for a bigger model, and none was asked or none answered."""
 
@@ -67,6 +69,7 @@ class Cascade(Generic[R]):
     wish: Wish = Wish.BY_RULES
     asked: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    _began: float = 0.0
     _best: tuple[R, str] | None = None
     _granted: bool = False
     _wished: bool = False
@@ -76,7 +79,8 @@ class Cascade(Generic[R]):
         candidates, clock = self.route.candidates, asyncio.get_running_loop().time
         if not candidates:
             raise Failure(Kind.UNAVAILABLE, f"route {self.route.namespace}/{self.route.name} has no model", 10)
-        self.rate.request(clock())
+        self._began = clock()
+        self.rate.request(self._began)
         place = self._forced(clock())
         while True:
             candidate, last = candidates[place], place == len(candidates) - 1
@@ -85,6 +89,8 @@ class Cascade(Generic[R]):
             except Failure as failure:
                 if failure.kind.refused:
                     raise
+                if failure.kind in (Kind.NOT_FOUND, Kind.TOO_MANY):  # of this model: the route is there, and has others
+                    failure = Failure(Kind.UNAVAILABLE, str(failure), failure.retry_after_seconds or 1)
                 if last or failure.kind is Kind.EXPIRED:
                     return self._instead(failure)
                 self._next(candidate, candidates[place + 1], Reason.UNAVAILABLE)
@@ -111,8 +117,8 @@ class Cascade(Generic[R]):
         awake_by = self.deadline if last and self._best is None else now + (self.deadline - now) / 2
         after = self.route.after_seconds
         if after is None or last or self.wish is Wish.FORBID or now + after >= self.deadline:
-            return await self.ask(candidate, awake_by)
-        asking = asyncio.ensure_future(self.ask(candidate, awake_by))
+            return await self._in_time(candidate, awake_by)
+        asking = asyncio.ensure_future(self._in_time(candidate, awake_by))
         try:
             done, _ = await asyncio.wait({asking}, timeout=after)
             if not done and self._may(Sign(Reason.LATE), clock()):
@@ -122,6 +128,17 @@ class Cascade(Generic[R]):
             if not asking.done():
                 asking.cancel()
                 await asyncio.wait({asking})  # only then is it sure that it will not answer
+
+    async def _in_time(self, candidate: Candidate, awake_by: float) -> R:
+        """A model's answer, while an earlier one can still be given in its place."""
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(self.deadline - min(LAST_WORD_SECONDS, (self.deadline - now) / 10)):
+                return await self.ask(candidate, awake_by)
+        except TimeoutError:
+            took = asyncio.get_running_loop().time() - self._began
+            message = f"route {self.route.namespace}/{self.route.name}: no answer within {took:.3g} s"
+            raise Failure(Kind.EXPIRED, message) from None
 
     def _forced(self, now: float) -> int:
         """Where to begin: with the last model where the caller insists."""

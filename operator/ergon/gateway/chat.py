@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
@@ -22,7 +23,9 @@ from ergon.gateway.grpc_models import GrpcModels, GrpcReply, Message, Metadata
 from ergon.gateway.routes import Candidate, Route
 from ergon.gateway.settings import Settings
 from ergon.gateway.tasks import Given, Tasks
-from ergon.gateway.wire import OPENAI, json_response, read_body
+from ergon.gateway.wire import OPENAI, breaking_off, json_response, read_body, write_piece
+
+log = logging.getLogger("ergon.gateway")
 
 _TRACE = ("traceparent", "tracestate", "baggage", "x-request-id")
 
@@ -139,26 +142,40 @@ class ChatService:
         """The answer as server-sent events. What goes wrong after the beginning is an event too, as OpenAI's servers do it."""
         headers = CIMultiDict([("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"), *given.headers()])
         response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
+        seconds = self._settings.body_seconds
         tokens: int | None = None
         try:
-            async with asyncio.timeout_at(deadline):
-                await response.write(openai.first_chunk(stamp))
-                async for piece in _all(given.reply):
-                    text, count = _told([piece], chat)
-                    tokens = tokens if count is None else count + (tokens or 0)
-                    if text:
-                        await response.write(openai.chunk(stamp, text))
-            await response.write(openai.last_chunks(stamp, tokens, usage=asked.usage))
-        except (Failure, TimeoutError) as problem:
-            failure = problem if isinstance(problem, Failure) else Failure(Kind.EXPIRED, "the answer did not end in time")
-            await response.write(b"data: " + OPENAI(failure) + b"\n\n")
+            with breaking_off(request):
+                await response.prepare(request)
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await write_piece(response, openai.first_chunk(stamp), seconds)
+                        async for piece in _all(given.reply):
+                            text, count = _told([piece], chat)
+                            tokens = tokens if count is None else count + (tokens or 0)
+                            if text:
+                                await write_piece(response, openai.chunk(stamp, text), seconds)
+                    await write_piece(response, openai.last_chunks(stamp, tokens, usage=asked.usage), seconds)
+                except ConnectionError:
+                    raise
+                except Exception as problem:
+                    await write_piece(response, b"data: " + OPENAI(_failure(problem)) + b"\n\n", seconds)
+                await response.write_eof()
         finally:
             if isinstance(given.reply.more, AsyncIterator) and hasattr(given.reply.more, "aclose"):
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     await given.reply.more.aclose()
-        await response.write_eof()
         return response
+
+
+def _failure(problem: Exception) -> Failure:
+    """What is told of a stream that went wrong after its beginning."""
+    if isinstance(problem, Failure):
+        return problem
+    if isinstance(problem, TimeoutError):
+        return Failure(Kind.EXPIRED, "the answer did not end in time")
+    log.error("a chat answer broke off: an error of the gateway itself", exc_info=problem)
+    return Failure(Kind.BROKEN, "an error of the gateway itself; its log says which")
 
 
 async def _all(reply: ChatReply) -> AsyncIterator[GrpcReply]:
@@ -177,10 +194,10 @@ def _told(messages: Sequence[GrpcReply], chat: Chat) -> tuple[str, int | None]:
         try:
             outputs = message.outputs(wanted)
             texts.append(named(outputs, chat.answer).text())
-        except Malformed as problem:
+            if chat.tokens and (column := outputs.get(chat.tokens)) is not None and column.flat:
+                tokens = (tokens or 0) + int(column.flat[0])
+        except (Malformed, ValueError, OverflowError) as problem:
             raise Failure(Kind.BROKEN, f"the model's answer cannot be read: {problem}") from None
-        if chat.tokens and (column := outputs.get(chat.tokens)) is not None and column.flat:
-            tokens = (tokens or 0) + int(column.flat[0])
     return "".join(texts), tokens
 
 

@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._paused_writing = False
-        self._headed = self._complete = False
+        self._headed = self._complete = self._sent_whole = False
         self._keep_alive = True
         self._problem: BaseException | None = None
 
@@ -56,10 +56,11 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether the exchange is over and the connection may serve another one."""
-        return self._complete and self._keep_alive and self.open
+        # Where the server answered before it had the whole request, it would take the next one for the rest of this one's body.
+        return self._complete and self._sent_whole and self._keep_alive and self.open
 
-    def begin(self, head: bytes, body: bytes = b"") -> None:
-        """Send a request, or its head alone where the body follows by `send`. Raises Broken where the connection is closed."""
+    def begin(self, head: bytes, body: bytes = b"", *, more: bool = False) -> None:
+        """Send a request; `more`: its body follows by `send`. Raises Broken where the connection is closed."""
         if not self.open:
             raise Broken("the server closed the connection", untouched=True)
         assert self._transport is not None
@@ -67,7 +68,9 @@ class Connection(asyncio.Protocol):
         self._parts.clear()
         self._held_bytes, self._limit_bytes = 0, None
         self._headed = self._complete = False
+        self._sent_whole = not more
         self._problem = None
+        self._resume()  # the answer before may have ended beyond the high water
         if self.used:
             self._parser = httptools.HttpResponseParser(self)
         self.used = True
@@ -83,6 +86,7 @@ class Connection(asyncio.Protocol):
             if self._paused_writing:
                 self._writable = self._loop.create_future()
                 await self._writable
+        self._sent_whole = True
 
     async def head(self) -> None:
         """Until status and headers are there. Raises Broken."""

@@ -59,6 +59,10 @@ class Directory:
         """All routes."""
         return [route for key in sorted(self._objects[ROUTE]) if (route := self.route(*key)) is not None]
 
+    def names(self, kind: str) -> set[tuple[str, str]]:
+        """Namespace and name of every object of a kind."""
+        return set(self._objects[kind])
+
     def all_addresses(self) -> set[str]:
         """IP addresses of all servers that some model answers on."""
         return {address for addresses in self._addresses.values() for address in addresses}

@@ -34,7 +34,10 @@ class Kind(Enum):
     @property
     def refused(self) -> bool:
         """Whether the fault is the request's, so that no other model is asked."""
-        return self.status < 500
+        return self in _REFUSED
+
+
+_REFUSED = frozenset((Kind.BAD_REQUEST, Kind.NOT_ALLOWED, Kind.TOO_SLOW, Kind.TOO_LARGE))
 
 
 class Failure(Exception):

@@ -107,7 +107,7 @@ class GrpcModels:
         self, served: str, request: Message, metadata: Metadata, awake_by: float, deadline: float, *, wake: bool = True
     ) -> GrpcReply:
         """A model's answer to a ModelInferRequest, once it is awake. Raises Failure."""
-        await self.awake(served, awake_by, wake=wake)
+        await self.awake(served, awake_by, request.ByteSize(), wake=wake)
         asked = service_pb2.ModelInferRequest()
         asked.CopyFrom(request)
         asked.model_name, asked.model_version = served, ""
@@ -162,17 +162,11 @@ class GrpcModels:
         self._configurations[served] = (where, found)
         return found
 
-    async def awake(self, served: str, awake_by: float, *, wake: bool = True) -> None:
-        """Until some server has the model. Raises Failure. `wake`: also where it neither answers nor sleeps."""
-        if self._directory.addresses(served) and not self._waker.in_line(served):
-            return
-        model = self._directory.model(served)
-        if model is None:
-            raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
-        if not wake and not self._directory.asleep(served):
-            raise Failure(Kind.UNAVAILABLE, f"{served} is not ready: {model.problem or 'no server has it'}", 1)
-        async with self._waker.turn(served, awake_by):
-            pass
+    async def awake(self, served: str, awake_by: float, size_bytes: int = 0, *, wake: bool = True) -> None:
+        """Until some server has the model. Raises Failure. `size_bytes` are held meanwhile; `wake` as in `Waker.must_wait`."""
+        if self._waker.must_wait(served, awake_by, wake=wake):
+            async with self._waker.turn(served, awake_by, size_bytes):
+                pass
 
     def _in_turn(self, served: str) -> list[str]:
         """The model's servers, another one first each time."""

@@ -14,6 +14,8 @@ from ergon.gateway.waking import Waker
 
 _UNKNOWN_MODEL = b"unknown model"
 _TRIES = 4
+OF_THE_MODEL = (404, 408, 429)
+"""Statuses below 500 that speak of the model or its server: another model may well answer."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,8 @@ class HttpModels:
 
         `wake`: also where it neither answers nor sleeps, since it may be about to.
         """
-        if self._directory.addresses(served) and not self._waker.in_line(served):
+        if not self._waker.must_wait(served, awake_by, wake=wake):
             return await self._anywhere(served, request, None)
-        model = self._directory.model(served)
-        if model is None:
-            raise Failure(Kind.NOT_FOUND, f"there is no model {served}")
-        if not wake and not self._directory.asleep(served):
-            raise Failure(Kind.UNAVAILABLE, f"{served} is not ready: {model.problem or 'no server has it'}", 1)
-        needs = model.cold_start_seconds or 0.0
-        if asyncio.get_running_loop().time() + needs > awake_by and not wake:
-            raise Failure(Kind.UNAVAILABLE, f"{served} sleeps, and its last start took {needs:g} s", needs)
         sent = asyncio.Event()
         asking = None
         async with self._waker.turn(served, awake_by, len(request.body)):

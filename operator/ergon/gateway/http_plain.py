@@ -2,22 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from ergon.gateway import kserve, passing
-from ergon.gateway.connection import Broken, Connection, TooLarge, request_head
+from ergon.gateway.connection import Broken, Connection, request_head
 from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_models import HttpModels, HttpReply, HttpRequest
 from ergon.gateway.metrics import Metrics
+from ergon.gateway.outcome import counted
 from ergon.gateway.settings import Settings
-from ergon.gateway.tasks import OUTCOMES
 from ergon.gateway.upstream import Unreachable, Upstream
 from ergon.gateway.waking import Waker
-from ergon.gateway.wire import body_pieces, decoded, read_body
+from ergon.gateway.wire import body_pieces, breaking_off, decoded, read_body, write_piece, write_whole
 
+R = TypeVar("R", bound=web.StreamResponse)
 HELD_BYTES = 1 << 20
 """Bodies and answers up to this size are held whole, so that another server can be asked; larger ones stream."""
 
@@ -36,32 +38,19 @@ class PlainService:
         model = self._directory.model(served)
         if model is None:
             raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
-        if rest[-1:] == ["ready"] and not self._directory.addresses(served):
-            # Whether a request would be answered: who asks that again and again must not keep the model awake.
-            return web.Response(status=200 if self._directory.asleep(served) else 503)
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        match rest:
+            case ["ready"] | ["versions", _, "ready"] if request.method in ("GET", "HEAD"):
+                answers = self._directory.addresses(served) or self._directory.asleep(served)
+                return self._passing_on(served, web.Response(status=200 if answers else 503))
         seconds = passing.timeout_seconds(
             request.headers.get(passing.TIMEOUT), self._settings.hold_seconds, self._settings.longest_seconds
         )
-        outcome = "failed"
-        try:
-            async with asyncio.timeout(seconds):
-                target = "".join(f"/{part}" for part in rest) + (f"?{query}" if query else "")
-                response = await self._answer(request, served, target, began + seconds)
-            outcome = "answered" if response.status < 400 else "refused" if response.status < 500 else "failed"
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with counted(self._metrics.of(model.namespace, ""), served, deadline, model.name) as outcome:
+            target = "".join(f"/{part}" for part in rest) + (f"?{query}" if query else "")
+            response = await self._answer(request, served, target, deadline)
+            outcome.name = "answered" if response.status < 400 else "refused" if response.status < 500 else "failed"
             return response
-        except TimeoutError:
-            outcome = "expired"
-            raise Failure(Kind.EXPIRED, f"{served}: no answer within {seconds:g} s") from None
-        except Failure as failure:
-            outcome = "refused" if failure.kind.refused else OUTCOMES.get(failure.kind, "failed")
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            self._metrics.of(model.namespace, "").ended(model.name, outcome, clock() - began)
 
     async def _answer(self, request: web.BaseRequest, served: str, target: str, deadline: float) -> web.StreamResponse:
         length = request.content_length if request.can_read_body or request.content_length else 0
@@ -71,7 +60,7 @@ class PlainService:
             data = await read_body(request, HELD_BYTES, self._settings.body_seconds)
             repeatable = method == "GET" or (target.endswith("/infer") and not kserve.is_sequence(kserve.Body(data)))
             reply = await self._models.ask(served, HttpRequest(method, target, headers, data, repeatable), deadline)
-            return _response(reply)
+            return self._passing_on(served, _response(reply))
         if length is not None and length > self._settings.body_bytes:
             raise Failure(Kind.TOO_LARGE, f"the body is larger than {self._settings.body_bytes} bytes")
         return await self._stream(request, served, method, target, headers, length, deadline)
@@ -87,7 +76,7 @@ class PlainService:
         deadline: float,
     ) -> web.StreamResponse:
         """A large body, or an answer that comes in pieces: through, once the model is awake. What broke is not sent again."""
-        if not self._directory.addresses(served) or self._waker.in_line(served):
+        if self._waker.must_wait(served, deadline, wake=True):
             async with self._waker.turn(served, deadline):
                 pass
         framing = (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length)
@@ -97,7 +86,7 @@ class PlainService:
             tried.append(address)
             try:
                 async with self._upstream.connection(address, fresh=True) as connection:
-                    return await self._through(request, connection, head, length)
+                    return await self._through(request, served, connection, head, length)
             except Unreachable:
                 self._upstream.suspect(address)
             except Broken as error:
@@ -105,11 +94,17 @@ class PlainService:
                 raise Failure(Kind.BROKEN, f"{served}: {error}") from None
         raise Failure(Kind.UNAVAILABLE, f"{served}: none of its servers can be reached", 1)
 
+    def _passing_on(self, served: str, response: R) -> R:
+        """Once its own servers answer, a model's Service leads to them: who keeps this connection would never get there."""
+        if self._directory.addresses(served):
+            response.force_close()
+        return response
+
     async def _through(
-        self, request: web.BaseRequest, connection: Connection, head: bytes, length: int | None
+        self, request: web.BaseRequest, served: str, connection: Connection, head: bytes, length: int | None
     ) -> web.StreamResponse:
         pieces = body_pieces(request, self._settings.body_bytes, self._settings.body_seconds)
-        connection.begin(head)
+        connection.begin(head, more=True)
         sending = asyncio.ensure_future(connection.send(_chunked(pieces) if length is None else pieces))
         answering = asyncio.ensure_future(connection.head())
         try:
@@ -119,17 +114,12 @@ class PlainService:
             await answering
             response = web.StreamResponse(status=connection.status)
             response.headers.extend(decoded(passing.to_client(connection.headers)))
-            await response.prepare(request)
-            try:
+            self._passing_on(served, response)
+            with breaking_off(request):
+                await response.prepare(request)
                 async for piece in connection.pieces():
-                    async with asyncio.timeout(self._settings.body_seconds):
-                        await response.write(piece)
-            except (Broken, TooLarge, TimeoutError):
-                # The head is out: all that can be said is that the answer breaks off.
-                if request.transport is not None:
-                    request.transport.abort()
-                return response
-            await response.write_eof()
+                    await write_piece(response, piece, self._settings.body_seconds)
+                await write_whole(request, response, self._settings.body_seconds)
             return response
         finally:
             sending.cancel()

@@ -11,7 +11,7 @@ from ergon.gateway.cascade import Ask
 from ergon.gateway.columns import Malformed
 from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
-from ergon.gateway.http_models import HttpModels, HttpReply, HttpRequest
+from ergon.gateway.http_models import OF_THE_MODEL, HttpModels, HttpReply, HttpRequest
 from ergon.gateway.routes import Candidate, Route
 from ergon.gateway.settings import Settings
 from ergon.gateway.tasks import Given, Tasks
@@ -112,6 +112,8 @@ def _sound(candidate: Candidate, reply: HttpReply) -> HttpReply:
         if error.startswith(_NO_JSON):
             raise Failure(Kind.BAD_REQUEST, error)
         raise Failure(Kind.BROKEN, f"{candidate.served} answers HTTP {reply.status}: {error}")
+    if reply.status in OF_THE_MODEL:
+        raise Failure(Kind.UNAVAILABLE, f"{candidate.served} answers HTTP {reply.status}: {_error_of(reply)}", 1)
     return reply
 
 

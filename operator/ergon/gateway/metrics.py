@@ -7,6 +7,7 @@ from ergon.gateway.rules import Reason
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _WAKE_SECONDS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 30, 60, 120, 300)
 _ROUTE = ["namespace", "route"]
+Names = set[tuple[str, str]]
 
 
 class Metrics:
@@ -57,6 +58,7 @@ class Metrics:
             registry=of,
         )
         self._kept: dict[tuple[str, str], RouteMetrics] = {}
+        self._known: tuple[Names, Names] = (set(), set())
 
     def of(self, namespace: str, route: str) -> "RouteMetrics":
         """The metrics of one route, whose labelled children are looked up once."""
@@ -64,6 +66,21 @@ class Metrics:
         if found is None:
             found = self._kept[namespace, route] = RouteMetrics(self, namespace, route)
         return found
+
+    def keep_only(self, routes: Names, models: Names) -> None:
+        """What was counted of other routes and models goes. Both are names with their namespaces before them."""
+        (routes_before, models_before), self._known = self._known, (routes, models)
+        of_routes = (self.requests, self.asked, self.escalations, self.wished, self.seconds, self.joules, self.sample_quality)
+        for namespace, route in routes_before - routes:
+            for metric in of_routes:
+                metric.remove_by_labels({"namespace": namespace, "route": route})
+            self._kept.pop((namespace, route), None)
+        for namespace, model in models_before - models:
+            for metric in (self.requests, self.asked, self.escalations, self.held, self.wake_seconds):
+                metric.remove_by_labels({"namespace": namespace, "model": model})
+            self.escalations.remove_by_labels({"namespace": namespace, "to": model})
+            for kept in self._kept.values():
+                kept.forget()
 
 
 class RouteMetrics:
@@ -98,6 +115,11 @@ class RouteMetrics:
     def escalated(self, model: str, to: str, reason: Reason) -> None:
         """The next model is asked."""
         self._metrics.escalations.labels(*self._names, model, to, str(reason)).inc()
+
+    def forget(self) -> None:
+        """Look up what is counted by model anew."""
+        self._requests.clear()
+        self._asked.clear()
 
     def wished(self) -> None:
         """A request would escalate by its answer."""

@@ -29,18 +29,22 @@ _OF_THE_GATEWAY = b"ergon-"
 
 def to_server(headers: Iterable[tuple[bytes, bytes]], *, plain: bool = False) -> Headers:
     """A request's headers as a server gets them. `plain`: its answer is to be read here, so it must not be compressed."""
-    return [
-        (name, value)
-        for name, value in headers
-        if (low := name.lower()) not in _OF_A_CONNECTION
-        and not low.startswith(_OF_THE_GATEWAY)
-        and not (plain and low == b"accept-encoding")
-    ]
+    return [(name, value) for name, value in _passed(headers) if not (plain and name.lower() == b"accept-encoding")]
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """An answer's headers as the client gets them."""
-    return [(name, value) for name, value in headers if name.lower() not in _OF_A_CONNECTION]
+    return _passed(headers)
+
+
+def _passed(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Without what belongs to one connection, by its name or because a Connection header names it, or to the gateway."""
+    given = [(name.lower(), name, value) for name, value in headers]
+    dropped = _OF_A_CONNECTION
+    for low, _, value in given:
+        if low == b"connection":
+            dropped = dropped | {nominated.strip().lower() for nominated in value.split(b",")}
+    return [(name, value) for low, name, value in given if low not in dropped and not low.startswith(_OF_THE_GATEWAY)]
 
 
 def timeout_seconds(text: str | None, default_seconds: float, longest_seconds: float) -> float:

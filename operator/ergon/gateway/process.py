@@ -69,7 +69,7 @@ class Gateway:
         await self._serving.close()
 
     async def _tidy(self) -> None:
-        """Let go of servers that are gone."""
+        """Let go of what is gone."""
         while True:
             await asyncio.sleep(TIDY_SECONDS)
             await self._serving.tidy()

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ergon.api.model import SpecializedModelSpec
+from ergon.api.model import SpecializedModelSpec, Variant
 from ergon.api.parse import InvalidObject, parse_model, parse_route
 from ergon.api.quantities import duration_seconds
 from ergon.api.route import Chat, Comparison, Samples, TaskRouteSpec
@@ -30,6 +30,8 @@ class Model:
     stalled: str = ""
     """Why it will not get ready on its own; empty where it may."""
     cold_start_seconds: float | None = None
+    """From a request for it to its first server, as it was the last time; None: nobody knows."""
+    variants: tuple[Variant, ...] = ()
 
     @property
     def served(self) -> str:
@@ -74,7 +76,8 @@ def model_of(obj: Object) -> Model:
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or ()}
     ready, stalled = conditions.get("Ready") or {}, conditions.get("Stalled") or {}
     asleep = ready.get("reason") == "Asleep"
-    total = (status.get("coldStart") or {}).get("totalSeconds")
+    cold_start = status.get("coldStart") or {}
+    total, server = cold_start.get("totalSeconds"), cold_start.get("serverSeconds")
     return Model(
         namespace=str(metadata.get("namespace", "")),
         name=str(metadata.get("name", "")),
@@ -84,7 +87,8 @@ def model_of(obj: Object) -> Model:
         asleep=asleep,
         problem="" if asleep or ready.get("status") == "True" else _told(ready),
         stalled=_told(stalled) if stalled.get("status") == "True" else "",
-        cold_start_seconds=float(total) if isinstance(total, (int, float)) and total > 0 else None,
+        cold_start_seconds=float(total) + float(server or 0) if isinstance(total, (int, float)) and total > 0 else None,
+        variants=tuple(spec.variants) if isinstance(spec, SpecializedModelSpec) else (),
     )
 
 

@@ -10,17 +10,21 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from ergon import __version__
 from ergon.gateway import passing
+from ergon.gateway.budget import Budget
 from ergon.gateway.cascade import Ask
 from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.grpc_models import GrpcModels, GrpcReply, Message, Metadata
 from ergon.gateway.metrics import Metrics
+from ergon.gateway.outcome import counted
 from ergon.gateway.routes import Candidate, Route
 from ergon.gateway.settings import Settings
-from ergon.gateway.tasks import OUTCOMES, Tasks
+from ergon.gateway.tasks import Tasks
 
 _OWN = ("ergon-", "grpc-", ":")
 _DROPPED = ("user-agent", "te", "content-type")
+CONNECTION_SECONDS = 60
+"""A client that kept one connection would never get from here to the servers of a model that has woken, nor to new gateways."""
 Context = Any
 """grpc.aio.ServicerContext, which is generic over messages that have no types."""
 
@@ -35,15 +39,17 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         tasks: Tasks,
         models: GrpcModels,
         metrics: Metrics,
+        budget: Budget,
         ready: Callable[[], str],
     ) -> None:
         self._settings, self._directory, self._tasks, self._models = settings, directory, tasks, models
-        self._metrics, self._ready = metrics, ready
+        self._metrics, self._budget, self._ready = metrics, budget, ready
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.body_bytes),
                 ("grpc.max_send_message_length", settings.answer_bytes),
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_connection_age_ms", CONNECTION_SECONDS * 1000),
             ],
             maximum_concurrent_rpcs=settings.requests_at_once,
         )
@@ -114,9 +120,14 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             await _abort(context, failure)
 
     async def _infer(self, request: Message, context: Context) -> Message:
-        if "/" in request.model_name:
-            return await self._by_route(request, context)
-        return await self._by_model(request, context)
+        by = self._by_route if "/" in request.model_name else self._by_model
+        return await self._counted(by, request, context)
+
+    async def _counted(self, by: Callable[[Message, Context], Awaitable[Message]], request: Message, context: Context) -> Message:
+        """The answer to a request, whose bytes count until it is there."""
+        with self._budget.account() as account:
+            account.take(request.ByteSize())
+            return await by(request, context)
 
     async def _by_route(self, request: Message, context: Context) -> Message:
         route = self._route(request.model_name)
@@ -145,25 +156,11 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
         model = self._directory.model(served)
         if model is None:
             raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
-        clock = asyncio.get_running_loop().time
-        began, outcome = clock(), "failed"
         deadline = self._deadline(context, self._settings.hold_seconds)
-        try:
-            async with asyncio.timeout_at(deadline):
-                reply = await self._models.ask(served, request, _passed(context), deadline, deadline)
-            outcome = "answered"
+        async with counted(self._metrics.of(model.namespace, ""), served, deadline, model.name) as outcome:
+            reply = await self._models.ask(served, request, _passed(context), deadline, deadline)
+            outcome.name = "answered"
             return reply.message
-        except TimeoutError:
-            outcome = "expired"
-            raise Failure(Kind.EXPIRED, f"{served}: no answer in time") from None
-        except Failure as failure:
-            outcome = "refused" if failure.kind.refused else OUTCOMES.get(failure.kind, "failed")
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            self._metrics.of(model.namespace, "").ended(model.name, outcome, clock() - began)
 
     async def _stream_of_model(self, first: Message, rest: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
         deadline = self._deadline(context, self._settings.longest_seconds)
@@ -174,15 +171,17 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             async for request in rest:
                 yield request
 
-        async for answer in self._models.stream(first.model_name, everything(), _passed(context), awake_by, deadline):
-            yield answer
+        with self._budget.account() as account:
+            account.take(first.ByteSize())  # kept to the end; of those that follow there is one at a time
+            async for answer in self._models.stream(first.model_name, everything(), _passed(context), awake_by, deadline):
+                yield answer
 
     async def _stream_of_route(self, first: Message, rest: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
         """Each request is answered whole, in order: an answer in pieces could not be judged before it is given."""
         request: Message | None = first
         while request is not None:
             try:
-                yield service_pb2.ModelStreamInferResponse(infer_response=await self._by_route(request, context))
+                yield service_pb2.ModelStreamInferResponse(infer_response=await self._counted(self._by_route, request, context))
             except Failure as failure:
                 yield service_pb2.ModelStreamInferResponse(error_message=str(failure))
             request = await anext(aiter(rest), None)

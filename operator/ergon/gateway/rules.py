@@ -65,10 +65,17 @@ def _by_number(comparison: Comparison, column: Column) -> Sign | None:
 
 
 def _number(value: Value) -> float:
-    if isinstance(value, str) or math.isnan(value):
+    if isinstance(value, str) or math.isnan(number := _float(value)):
         raise Malformed("not a number")
-    return float(value)
+    return number
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON's whole numbers have no end
+        raise Malformed("too large for a number") from None
 
 
 def _text(value: Value) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else f"{_float(value):g}"

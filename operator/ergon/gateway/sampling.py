@@ -43,12 +43,14 @@ class Sample:
 
 @dataclass
 class _Known:
-    """What is known of one route's samples. `answers` by model and place of the sample: whether it was right, and its sign."""
+    """What is known of one route's samples. `answers` by model and place of the sample: whether it was right, and its sign;
+    `variants` of the models that gave them."""
 
     version: str = ""
     samples: tuple[Sample, ...] = ()
     rules: Any = None
     answers: dict[tuple[str, int], tuple[bool, Sign | None]] = field(default_factory=dict)
+    variants: dict[str, Any] = field(default_factory=dict)
 
 
 class Sampler:
@@ -73,6 +75,8 @@ class Sampler:
                     await self.look_at(route)
                 except KubeError as error:
                     log.warning("samples of route %s/%s cannot be read: %s", route.namespace, route.name, error)
+                except Exception:  # one route's samples must end neither the others nor the gateway
+                    log.exception("samples of route %s/%s: an error of the gateway itself", route.namespace, route.name)
 
     async def look_at(self, route: Route) -> None:
         """Ask what was not asked yet, and tell the quality once all is known. Raises KubeError."""
@@ -85,6 +89,7 @@ class Sampler:
         if (known.version, known.rules) != (version, rules):
             known.version, known.rules, known.answers = version, rules, {}
             known.samples = read_samples(found.get("data") or {}, f"{route.namespace}/{name}")
+        self._forget_changed(route, known)
         for place, sample in enumerate(known.samples):
             for candidate in route.candidates:
                 if (candidate.model, place) not in known.answers:
@@ -93,6 +98,14 @@ class Sampler:
                         return  # asleep or away: later
                     known.answers[candidate.model, place] = answer
         self._tell(route, known)
+
+    def _forget_changed(self, route: Route, known: _Known) -> None:
+        """Other variants may answer otherwise."""
+        models = [model for candidate in route.candidates if (model := self._directory.model(candidate.served)) is not None]
+        variants = {model.name: model.variants for model in models}
+        same = {name for name in variants if variants[name] == known.variants.get(name)}
+        known.answers = {key: answer for key, answer in known.answers.items() if key[0] in same}
+        known.variants = variants
 
     async def _ask(self, route: Route, served: str, sample: Sample) -> tuple[bool, Sign | None] | None:
         assert route.samples is not None

@@ -9,18 +9,22 @@ from aiohttp import web
 
 from ergon import __version__
 from ergon.gateway import kserve
+from ergon.gateway.budget import Budget
 from ergon.gateway.chat import ChatService
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_plain import PlainService
 from ergon.gateway.http_route import RouteService
 from ergon.gateway.settings import Settings
-from ergon.gateway.wire import KSERVE, OPENAI, error_response, json_response
+from ergon.gateway.wire import KSERVE, OPENAI, accounted, error_response, json_response, write_whole
 
 log = logging.getLogger("ergon.gateway")
 
 HEAD_SECONDS = 20.0
 """A client that has not sent the head of a first request by then is sent away."""
 IDLE_SECONDS = 75.0
+ROUTES_ALONE = "_routes"
+"""Below it no model's own address is served: there the chart leads what comes from outside, by the Gateway API. No namespace
+may be called so."""
 _BACKLOG = 4096
 _SILENT = logging.getLogger("ergon.gateway.silent")
 _SILENT.disabled = True
@@ -31,8 +35,15 @@ class HttpServer:
     """Listens, and hands requests on. `ready` says whether the gateway knows enough to serve."""
 
     def __init__(
-        self, settings: Settings, routes: RouteService, plain: PlainService, chat: ChatService, ready: Callable[[], str]
+        self,
+        settings: Settings,
+        routes: RouteService,
+        plain: PlainService,
+        chat: ChatService,
+        budget: Budget,
+        ready: Callable[[], str],
     ) -> None:
+        self._budget = budget
         self._settings, self._routes, self._plain, self._chat, self._ready = settings, routes, plain, chat, ready
         self._under_way = 0
         self._draining = False
@@ -66,7 +77,19 @@ class HttpServer:
             await self._runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers, and counts the request as under way until its answer is written."""
         self._under_way += 1
+        try:
+            with accounted(request, self._budget):
+                response = await self._answer(request)
+                if response.status == Kind.TOO_MANY.status and not request.content.is_eof():
+                    response.force_close()  # what is left of the body is not read
+                await write_whole(request, response, self._settings.body_seconds)
+            return response
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if self._under_way > self._settings.requests_at_once:
                 response: web.StreamResponse = error_response(
@@ -74,11 +97,11 @@ class HttpServer:
                 )
             else:
                 response = await self._dispatch(request)
+        except ConnectionError:
+            raise  # the client is gone
         except Exception:
             log.exception("%s %s: an error of the gateway itself", request.method, request.raw_path[:200])
             response = web.Response(status=500, body=kserve.error("an error of the gateway itself; its log says which"))
-        finally:
-            self._under_way -= 1
         if response.prepared:
             return response
         response.headers["Server"] = "ergon-gateway"
@@ -89,11 +112,14 @@ class HttpServer:
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
         parts = path.split("/")[1:]
+        routes_alone = parts[0] == ROUTES_ALONE
+        if routes_alone:
+            parts = parts[1:]
         form = OPENAI if parts[2:3] == ["v1"] else KSERVE
         try:
             if request.headers.get("Expect", "").lower() == "100-continue":
                 await _go_on(request)
-            if parts[0] == "v2":
+            if parts[:1] == ["v2"] and not routes_alone:
                 return await self._model(request, parts[1:], query)
             match parts[2:]:
                 case ["v2", *rest]:

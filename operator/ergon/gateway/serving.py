@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from ergon.gateway.budget import Budget
 from ergon.gateway.chat import ChatService
 from ergon.gateway.directory import Directory
 from ergon.gateway.grpc_models import GrpcModels
@@ -32,7 +33,8 @@ class Serving:
             held_requests=settings.held_requests,
             held_bytes=settings.held_bytes,
         )
-        tasks = Tasks(directory, metrics)
+        budget = Budget(settings.bytes_at_once)
+        tasks = self._tasks = Tasks(directory, metrics)
         self.http_models = HttpModels(directory, self._upstream, self._waker, settings.answer_bytes)
         self._grpc_models = GrpcModels(directory, self._waker, settings.server_grpc_port, settings.answer_bytes)
         self._http = HttpServer(
@@ -40,9 +42,10 @@ class Serving:
             RouteService(settings, directory, tasks, self.http_models),
             PlainService(settings, directory, self.http_models, self._upstream, self._waker, metrics),
             ChatService(settings, tasks, self._grpc_models),
+            budget,
             state,
         )
-        self._grpc = RpcServer(settings, directory, tasks, self._grpc_models, metrics, state)
+        self._grpc = RpcServer(settings, directory, tasks, self._grpc_models, metrics, budget, state)
 
     async def start(self) -> tuple[int, int]:
         """Listen; the ports of HTTP and gRPC. Raises OSError where one cannot be bound."""
@@ -63,7 +66,8 @@ class Serving:
         self._upstream.close()
 
     async def tidy(self) -> None:
-        """Let go of servers that are gone."""
+        """Let go of servers, routes and models that are gone."""
+        self._tasks.tidy()
         known = self._directory.all_addresses()
         self._upstream.keep_only(known)
         await self._grpc_models.keep_only(known)

@@ -27,6 +27,8 @@ class Settings:
     held_bytes: int = 256 << 20
     requests_at_once: int = 20_000
     body_bytes: int = 100 << 20
+    bytes_at_once: int = 256 << 20
+    """Of the bodies of all requests under way. Each may stand twice in memory while it is put together, answers come on top."""
     answer_bytes: int = 256 << 20
     """Largest answer of a model to a route, which is held whole: it may be judged, and another one asked."""
     body_seconds: float = 30.0

@@ -1,19 +1,16 @@
 """Routes as they are served: the cascade of one, its fallback where none of its models answers, and what is counted."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
 from ergon.gateway.cascade import Ask, Cascade, R, Wish
-from ergon.gateway.directory import Directory
+from ergon.gateway.directory import MODEL, ROUTE, Directory
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.metrics import Metrics
+from ergon.gateway.outcome import counted
 from ergon.gateway.rate import EscalationRate
 from ergon.gateway.routes import Route, spent
-
-Clock = Callable[[], float]
-OUTCOMES = {Kind.EXPIRED: "expired", Kind.TOO_SLOW: "expired"}
 
 
 @dataclass(frozen=True)
@@ -53,32 +50,24 @@ class Tasks:
             raise Failure(Kind.UNAVAILABLE, f"route {namespace}/{name} cannot be served: {route.problem}", 10)
         return route
 
+    def tidy(self) -> None:
+        """Let go of what is kept and counted of routes and models that are gone."""
+        routes = self._directory.names(ROUTE)
+        for key in self._rates.keys() - routes:
+            del self._rates[key]
+        self._metrics.keep_only(routes, self._directory.names(MODEL))
+
     async def answer(self, route: Route, asker: Callable[[Route], Ask[R]], deadline: float, wish: Wish) -> Given[R]:
         """The answer of a route, or of the route that it falls back to. `asker` gives how a route's models are asked.
 
         Raises Failure. `deadline` in seconds of the loop's clock.
         """
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        outcome, model, joules = "failed", "", 0.0
-        try:
-            async with asyncio.timeout_at(deadline):
-                given = await self._first_that_answers(route, asker, deadline, wish)
-            outcome, model = "refused" if given.reply.refused else "answered", given.model
-            joules = given.joules[0] if given.joules else 0.0
+        metrics, what = self._metrics.of(route.namespace, route.name), f"route {route.namespace}/{route.name}"
+        async with counted(metrics, what, deadline) as outcome:
+            given = await self._first_that_answers(route, asker, deadline, wish)
+            outcome.name, outcome.model = "refused" if given.reply.refused else "answered", given.model
+            outcome.joules = given.joules[0] if given.joules else 0.0
             return given
-        except TimeoutError:
-            outcome = "expired"
-            took = clock() - began
-            raise Failure(Kind.EXPIRED, f"route {route.namespace}/{route.name}: no answer within {took:.3g} s") from None
-        except Failure as failure:
-            outcome = "refused" if failure.kind.refused else OUTCOMES.get(failure.kind, "failed")
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            self._metrics.of(route.namespace, route.name).ended(model, outcome, clock() - began, joules)
 
     async def _first_that_answers(self, route: Route, asker: Callable[[Route], Ask[R]], deadline: float, wish: Wish) -> Given[R]:
         seen: set[str] = set()
@@ -91,7 +80,8 @@ class Tasks:
                 answered = await cascade.run()
             except Failure as failure:
                 to = route.fallback
-                if failure.kind.refused or to is None or to in seen or (further := self._sound(route.namespace, to)) is None:
+                hopeless = failure.kind.refused or failure.kind is Kind.EXPIRED
+                if hopeless or to is None or to in seen or (further := self._sound(route.namespace, to)) is None:
                     raise
                 asked += tuple(cascade.asked)
                 route = further

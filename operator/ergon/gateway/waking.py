@@ -6,6 +6,7 @@ That the model is awake tells its EndpointSlice; the operator's answer only says
 import asyncio
 import json
 import logging
+import random
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,8 @@ log = logging.getLogger("ergon.gateway")
 
 ASK_AGAIN_SECONDS = 3.0
 """While a model is not ready the operator is told again, so that a lost answer or a new leader does no harm."""
-RETRY_SECONDS = 0.25
+FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 0.25, 3.0
+"""An operator that does not answer is asked again after as long as it has been silent, within these."""
 CALL_SECONDS = 3.0
 LAST_WORD_SECONDS = 0.02
 """Waiting ends so long before the deadline, so that what it was for can still be said."""
@@ -57,6 +59,8 @@ class Waker:
         self._most_requests, self._most_bytes = held_requests, held_bytes
         self._requests = self._bytes = 0
         self._sleepers: dict[str, _Sleeper] = {}
+        self._silent_since: float | None = None
+        """When the operator first gave no answer, whichever model it was asked for; None: it answered last."""
         self._session = aiohttp.ClientSession(trust_env=False, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
         directory.listeners.append(self._changed)
 
@@ -70,9 +74,24 @@ class Waker:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
 
-    def in_line(self, served: str) -> bool:
-        """Whether others still wait for this model, so that a new request belongs behind them."""
-        return served in self._sleepers
+    def must_wait(self, served: str, awake_by: float, *, wake: bool) -> bool:
+        """Whether a request must take its `turn` before it is sent. Raises Failure where waiting would be in vain.
+
+        `wake`: it waits also where the model neither answers nor sleeps, since it may be about to, and however long it may take.
+        """
+        if self._directory.addresses(served) and served not in self._sleepers:
+            return False
+        model = self._directory.model(served)
+        if model is None:
+            raise Failure(Kind.NOT_FOUND, f"there is no model {served[:140]}")
+        if self._directory.addresses(served) or wake:
+            return True
+        if not self._directory.asleep(served):
+            raise Failure(Kind.UNAVAILABLE, f"{served} is not ready: {model.problem or 'no server has it'}", 1)
+        needs = model.cold_start_seconds or 0.0
+        if asyncio.get_running_loop().time() + needs > awake_by:
+            raise Failure(Kind.UNAVAILABLE, f"{served} sleeps, and its last start took {needs:.3g} s", needs)
+        return True
 
     @asynccontextmanager
     async def turn(self, served: str, awake_by: float, size_bytes: int = 0) -> AsyncIterator[None]:
@@ -89,19 +108,17 @@ class Waker:
         if sleeper.task is None:
             sleeper.task = loop.create_task(self._wake(served, sleeper), name=f"waking {served}")
         self._count(served, 1, size_bytes)
-        began, mine = loop.time(), False
+        began = loop.time()
         try:
-            async with asyncio.timeout_at(awake_by - LAST_WORD_SECONDS):
-                await turn
-                mine = True
-        except TimeoutError:
-            message = f"{served} was not awake within {loop.time() - began:.3g} s: {sleeper.state}"
-            raise Failure(Kind.UNAVAILABLE, message, 1) from None
-        finally:
-            self._count(served, -1, -size_bytes)
-            if not mine:  # not even where the turn came at the very moment of giving up
-                self._leave(sleeper, turn)
-        try:
+            # Waiting may end in the very iteration in which the turn is given: the turn is passed on all the same.
+            try:
+                async with asyncio.timeout_at(awake_by - LAST_WORD_SECONDS):
+                    await turn
+            except TimeoutError:
+                message = f"{served} was not awake within {loop.time() - began:.3g} s: {sleeper.state}"
+                raise Failure(Kind.UNAVAILABLE, message, 1) from None
+            finally:
+                self._count(served, -1, -size_bytes)
             yield
         finally:
             self._leave(sleeper, turn)
@@ -127,7 +144,6 @@ class Waker:
         """While somebody waits: ask the operator, and give turns as soon as a server answers."""
         loop = asyncio.get_running_loop()
         began, woken, asking = loop.time(), False, None
-        log.info("waking %s", served)
         try:
             while sleeper.waiting:
                 sleeper.changed.clear()
@@ -158,8 +174,12 @@ class Waker:
 
     async def _ask(self, served: str, sleeper: _Sleeper) -> None:
         """Tell the operator until a server is there."""
+        told = False
         while True:
             problem, pause = await self._post(served, sleeper)
+            if problem is None and not told:
+                log.info("waking %s: %s", served, sleeper.state)
+                told = True
             if problem is not None:
                 log.warning("%s is not woken: %s", served, problem)
                 _fail_all(sleeper, problem)
@@ -175,7 +195,9 @@ class Waker:
                 status, text = answer.status, await answer.text(errors="replace")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             sleeper.state = f"the operator does not answer ({error or type(error).__name__})"
-            return None, RETRY_SECONDS
+            return None, self._retry_seconds()
+        if status < 500:
+            self._silent_since = None
         match status:
             case 200 | 202:
                 sleeper.state = "it is waking"
@@ -191,12 +213,24 @@ class Waker:
                 ), 0
             case _:
                 sleeper.state = f"the operator answers HTTP {status}"
-                return None, RETRY_SECONDS
+                return None, self._retry_seconds()
+
+    def _retry_seconds(self) -> float:
+        """Longer the longer the operator is silent, and not the same for all models and gateways."""
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        return retry_seconds(now - self._silent_since, random.random())
 
     def _credentials(self) -> dict[str, str]:
         if self._token_file is None:
             return {}
         return {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
+
+
+def retry_seconds(silent_seconds: float, draw: float) -> float:
+    """When to ask an operator again that has been silent for so long. `draw`: a random number from 0 to 1."""
+    return min(LONGEST_RETRY_SECONDS, max(FIRST_RETRY_SECONDS, silent_seconds)) * (0.5 + draw / 2)
 
 
 def _fail_all(sleeper: _Sleeper, failure: Failure) -> None:

@@ -1,18 +1,22 @@
 """Requests read and answers written over aiohttp, within limits of size and time."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from ergon.gateway import kserve
+from ergon.gateway.budget import Account, Budget
 from ergon.gateway.failures import Failure, Kind
 
 Form = Callable[[Failure], bytes]
 _JSON = "application/json"
+_ACCOUNT = web.RequestKey("account", Account)
 
 
 def KSERVE(failure: Failure) -> bytes:  # noqa: N802
@@ -44,29 +48,43 @@ def json_response(value: Any, headers: Iterable[tuple[str, str]] = ()) -> web.Re
     )
 
 
+@contextmanager
+def accounted(request: web.BaseRequest, budget: Budget) -> Iterator[None]:
+    """Gives the request an account, until it is over."""
+    with budget.account() as account:
+        request[_ACCOUNT] = account
+        yield
+
+
 async def read_body(request: web.BaseRequest, limit_bytes: int, seconds: float) -> bytes:
-    """The whole body. Raises Failure: it is too large, comes too slowly, or breaks off."""
+    """The whole body. Raises Failure: it is too large, comes too slowly, breaks off, or too much is under way."""
     announced = request.content_length
     if announced is not None and announced > limit_bytes:
         raise _too_large(limit_bytes)
-    content = request.content
+    content, account = request.content, request[_ACCOUNT]
     try:
         if content.is_eof():
-            return content.read_nowait()
+            data = content.read_nowait()
+            account.take(len(data))
+            return data
+        if announced is not None:
+            account.take(announced)
         async with asyncio.timeout(seconds):
-            return await _joined(content, limit_bytes)
+            return await _joined(content, limit_bytes, account if announced is None else None)
     except TimeoutError:
         raise Failure(Kind.TOO_SLOW, f"the body did not come within {seconds:g} s") from None
     except web.PayloadAccessError as error:
         raise Failure(Kind.BAD_REQUEST, f"the body breaks off: {error}") from None
 
 
-async def _joined(content: Any, limit_bytes: int) -> bytes:
+async def _joined(content: Any, limit_bytes: int, account: Account | None) -> bytes:
     parts, size = [], 0
     while part := await content.readany():
         size += len(part)
         if size > limit_bytes:
             raise _too_large(limit_bytes)
+        if account is not None:
+            account.take(len(part))
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -86,6 +104,36 @@ async def body_pieces(request: web.BaseRequest, limit_bytes: int, seconds: float
             yield part
     except TimeoutError:
         raise Failure(Kind.TOO_SLOW, f"no more of the body came within {seconds:g} s") from None
+    except web.PayloadAccessError as error:
+        raise Failure(Kind.BAD_REQUEST, f"the body breaks off: {error}") from None
+
+
+@contextmanager
+def breaking_off(request: web.BaseRequest) -> Iterator[None]:
+    """For what is sent once an answer's head may be out: a fault ends the connection, since no other answer may follow."""
+    try:
+        yield
+    except BaseException:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+
+
+async def write_whole(request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
+    """Send an answer, but for the little that the connection buffers. Who does not take it within `seconds` is cut off."""
+    with contextlib.suppress(TimeoutError, ConnectionError), breaking_off(request):
+        async with asyncio.timeout(seconds):
+            await response.prepare(request)
+            await response.write_eof()
+
+
+async def write_piece(response: web.StreamResponse, piece: bytes, seconds: float) -> None:
+    """Send a piece of an answer. Raises ConnectionError where nobody takes it within `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await response.write(piece)
+    except TimeoutError:
+        raise ConnectionError(f"the client takes nothing for {seconds:g} s") from None
 
 
 def _too_large(limit_bytes: int) -> Failure:
