@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.engine.world import World, model, until, write_model
-from tests.gateway.world import Answer, Gateway, route
+from tests.gateway.world import Answer, Gateway, drawing, route
 
 pytestmark = pytest.mark.cluster
 
@@ -68,7 +68,7 @@ def talking(world: World, namespace: str, name: str, quality: float, *, pieces: 
     config = CONFIG.replace("BATCH", "0" if pieces else "4").replace("MORE", more)
     code = (PIECES if pieces else WHOLE).replace("NAME", name)
     uri = write_model(world.cluster.models, f"{namespace}-{name}", code, config=config)
-    return model(namespace, name, uri, variant={"quality": quality}, task="chat")
+    return model(namespace, name, uri, variant={"quality": quality, "profiles": [drawing(quality)]}, task="chat")
 
 
 def chat(gateway: Gateway, at: str, text: str, **fields: Any) -> Answer:

@@ -209,9 +209,15 @@ def request(text: str) -> Object:
 
 
 def scored(world: World, namespace: str, name: str, quality: float, task: str = "guess", **spec: Any) -> Object:
-    """A model that answers as its request says; its object."""
+    """A model that answers as its request says; its object. The better it is, the more it takes: routes ask it later."""
     uri = write_model(world.cluster.models, f"{namespace}-{name}", SCORED.replace("NAME", name), config=SCORED_CONFIG)
-    return model(namespace, name, uri, variant={"quality": quality}, task=task, **spec)
+    return model(namespace, name, uri, variant={"quality": quality, "profiles": [drawing(quality)]}, task=task, **spec)
+
+
+def drawing(quality: float) -> Object:
+    """An operating point of a model of that quality: what it takes above idle grows tenfold with each tenth."""
+    watts = 10 + 10 ** (10 * quality - 7)
+    return {"accelerator": "cpu", "batch": 1, "requestsPerSecond": 1000, "latency": "10ms", "watts": watts}
 
 
 def route(namespace: str, name: str, **spec: Any) -> Object:

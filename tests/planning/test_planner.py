@@ -273,3 +273,12 @@ def test_the_solver_answers_for_fleets_that_are_far_too_small(seed: int, effort:
     fleet = random_fleet(random.Random(seed))
     fleet = replace(fleet, demand={key: 8 * work for key, work in fleet.demand.items()})
     assert not [note for note in plan(fleet, effort=effort).notes if "no answer" in note]
+
+
+def test_what_costs_nothing_does_not_move_to_what_costs_nothing() -> None:
+    free = pool("free", servers=1, idle=0.0)
+    models = [model("a", variant("v0"), variant("v1")), model("b", variant("v0"), replicas=2)]
+    for name in ("v0", "v1"):
+        made = plan(fleet([free], models, (Replica(ModelKey("team", "a"), name, ServerKey("free", 0)),)), effort=Effort.quick())
+        assert made.short
+        assert [replica.variant for replica in made.placements[ModelKey("team", "a")]] == [name]

@@ -133,7 +133,8 @@ def earns_its_moves(better: Servers, mended: Servers) -> bool:
     if less_short(rank_of_shortfall(mended), rank_of_shortfall(better)):
         return False
     then, now = figures(better), figures(mended)
-    if now.cost - then.cost < LEAST_SAVING * now.cost:
+    saved = now.cost - then.cost
+    if saved <= 0 or saved < LEAST_SAVING * now.cost:  # of a fleet that costs nothing, nothing is no saving
         return False
     cost = change(better, now, then).joules
     return (now.watts - then.watts) * EXPECTED_STAY_SECONDS >= PAYS_BACK * cost or better.problem.weights.energy == 0

@@ -52,7 +52,8 @@ class RouteView:
 
 def chosen(spec: TaskRouteSpec, models: Iterable[RouteModel]) -> list[RouteModel]:
     """The route's candidates in the order they are asked: by its `order`, which leaves out whom it does not name, else by
-    joules a request, the least first; of those that take the same, the better first. Whose joules nobody knows comes last.
+    joules a request, the least first; of those that take the same, the better first. Whose joules nobody knows comes last, and
+    of several such the poorer first, since a bigger model mostly takes more.
     """
     found = [model for model in models if takes(spec, model.task, model.labels)]
     if spec.order:
@@ -68,7 +69,9 @@ def takes(spec: TaskRouteSpec, task: str, labels: dict[str, str]) -> bool:
 
 def _cost(model: RouteModel) -> tuple[float, float, str]:
     # To three digits, as a status shows them: what differs by less is the same.
-    return _UNKNOWN_JOULES if model.joules is None else rounded(model.joules), -model.quality, model.name
+    if model.joules is None:
+        return _UNKNOWN_JOULES, model.quality, model.name
+    return rounded(model.joules), -model.quality, model.name
 
 
 def route_status(view: RouteView) -> tuple[list[Judged], dict[str, Any]]:
