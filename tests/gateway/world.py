@@ -80,12 +80,21 @@ class Inside:
         self._answers: dict[int, Answer] = {}
         self._came = threading.Condition()
         self._count = 0
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
 
     def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait()
+        """End it, and close its pipes."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reading.join(20)
+        self._process.stdout.close()
 
     def begin(self, url: str, body: Any = None, method: str = "POST", **headers: str) -> int:
         """Send a request; the number to wait for its answer with."""
