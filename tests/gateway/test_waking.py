@@ -24,7 +24,7 @@ async def test_many_requests_wake_a_model_once_and_go_on_in_order() -> None:
         order.append(json.loads(request.split(b"\r\n\r\n", 1)[1])["number"])
         return answered()
 
-    asked = asyncio.Event()
+    asked, began = asyncio.Event(), asyncio.get_running_loop().time()
 
     def wake(_: Any) -> tuple[int, Any]:
         asked.set()
@@ -42,7 +42,9 @@ async def test_many_requests_wake_a_model_once_and_go_on_in_order() -> None:
             await asyncio.sleep(0.01)
         world.model("m", "127.0.0.2")
         assert [(await task)[0] for task in tasks] == [200] * 200
-        assert len(world.wakes) == 1
+        assert (
+            1 <= len(world.wakes) <= 1 + (asyncio.get_running_loop().time() - began) // 3
+        )  # the operator is told again every 3 s
         assert (world.wakes[0]["namespace"], world.wakes[0]["model"]) == ("a", "m")
         assert world.counted("ergon_gateway_held_requests", namespace="a", model="m") == 0
         assert world.counted("ergon_gateway_wake_seconds_count", namespace="a", model="m") == 1
