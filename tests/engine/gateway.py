@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.engine.world import BIN, Clients, Object, Operator, World, _processes, until
+from tests.engine.world import Clients, Object, Operator, World, processes, until
 
 MANIFEST = Path(__file__).parents[2] / "manifests" / "overlays" / "local" / "operator.yaml"
 NAMESPACE = "ergon-system"
@@ -109,22 +108,14 @@ def burst(world: World, url: str, count: int = 1, seconds: float = 30.0, value: 
 @contextmanager
 def steady(world: World, url: str, value: float = 1.0) -> Iterator[Clients]:
     """Clients that ask a URL again and again."""
-    inside = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--"]
-    command = [*inside, sys.executable, str(CLIENTS), "steady", url, f"{value:g}"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    clients = Clients(process)
-    assert process.stdout.readline().strip() == "asking"
-    try:
+    with world.asking(CLIENTS, "steady", url, f"{value:g}") as clients:
         yield clients
-    finally:
-        clients.stop()
 
 
 def kill(pod: Object) -> None:
     """kill -9 the gateway process of a pod."""
     address = f"--host={pod['status']['podIP']}".encode()
-    victims = [pid for pid, arguments in _processes() if address in arguments and b"gateway" in arguments]
+    victims = [pid for pid, arguments in processes() if address in arguments and b"gateway" in arguments]
     assert victims
     for pid in victims:
         os.kill(pid, signal.SIGKILL)

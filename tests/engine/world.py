@@ -173,27 +173,25 @@ class World:
     @contextmanager
     def clients(self, namespace: str, name: str) -> "Iterator[Clients]":
         """Steady clients of a model, through its Service: kept-alive HTTP and a gRPC channel."""
-        script = Path(__file__).with_name("steady_clients.py")
-        full = [
-            str(BIN / "ergon"),
-            "local",
-            "exec",
-            "--name",
-            self.cluster.name,
-            "--",
-            sys.executable,
-            str(script),
-            namespace,
-            name,
-        ]
-        process = subprocess.Popen(full, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        clients = Clients(process)
-        assert process.stdout.readline().strip() == "asking"
+        with self.asking(Path(__file__).with_name("steady_clients.py"), namespace, name) as clients:
+            yield clients
+
+    @contextmanager
+    def asking(self, script: Path, *arguments: str) -> "Iterator[Clients]":
+        """Clients that a script runs until its input ends, once it says that it is asking."""
+        clients = Clients(self.talking(script, *arguments, says="asking"))
         try:
             yield clients
         finally:
             clients.stop()
+
+    def talking(self, script: Path, *arguments: str, says: str) -> "subprocess.Popen[str]":
+        """A script that runs inside and is spoken with through pipes, once its first line is what it `says`."""
+        full = [str(BIN / "ergon"), "local", "exec", "--name", self.cluster.name, "--", sys.executable, str(script), *arguments]
+        process = subprocess.Popen(full, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == says
+        return process
 
     # Operators
 
@@ -285,7 +283,8 @@ class Operator:
         return self.process.wait(timeout=30)
 
 
-def _processes() -> Iterator[tuple[int, list[bytes]]]:
+def processes() -> Iterator[tuple[int, list[bytes]]]:
+    """All processes of the machine, each with its arguments."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
@@ -299,7 +298,7 @@ def _processes() -> Iterator[tuple[int, list[bytes]]]:
 def _pids_with(argument: str) -> list[int]:
     return [
         pid
-        for pid, arguments in _processes()
+        for pid, arguments in processes()
         if argument.encode() in arguments and b"run" in arguments and b"exec" not in arguments
     ]
 
@@ -313,7 +312,7 @@ def triton_pids(operator: Operator, pod_ip: str) -> list[int]:
     network = {_network(pid) for pid in _pids_with(f"--identity={operator.identity}")}
     return [
         pid
-        for pid, arguments in _processes()
+        for pid, arguments in processes()
         if arguments[0].endswith(b"tritonserver")
         and f"--grpc-address={pod_ip}".encode() in arguments
         and _network(pid) in network
@@ -323,7 +322,7 @@ def triton_pids(operator: Operator, pod_ip: str) -> list[int]:
 def stub_pids(served_name: str) -> list[int]:
     """The Python backend's processes of a model."""
     wanted = f"/models/{served_name}/1/model.py".encode()
-    return [pid for pid, arguments in _processes() if b"triton_python_backend_stub" in arguments[0] and wanted in arguments]
+    return [pid for pid, arguments in processes() if b"triton_python_backend_stub" in arguments[0] and wanted in arguments]
 
 
 def control_plane_pids(cluster: Cluster, program: str) -> list[int]:
@@ -331,7 +330,7 @@ def control_plane_pids(cluster: Cluster, program: str) -> list[int]:
     state = str(cluster.kubeconfig.parent).encode()
     return [
         pid
-        for pid, arguments in _processes()
+        for pid, arguments in processes()
         if arguments[0].endswith(program.encode()) and any(state in argument for argument in arguments)
     ]
 

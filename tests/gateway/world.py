@@ -6,14 +6,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.engine.world import BIN, World, model, until, write_model
+from tests.engine.world import BIN, World, model, processes, until, write_model
 
 Object = dict[str, Any]
 SCORED_CONFIG = """
@@ -72,11 +71,7 @@ class Inside:
     """A process in the cluster's network that sends requests."""
 
     def __init__(self, world: World) -> None:
-        script = Path(__file__).with_name("inside.py")
-        command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--", sys.executable, str(script)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline().strip() == "ready"
+        self._process = world.talking(Path(__file__).with_name("inside.py"), says="ready")
         self._answers: dict[int, Answer] = {}
         self._came = threading.Condition()
         self._count = 0
@@ -188,15 +183,9 @@ class Gateway:
     def pid(self) -> int:
         """The gateway's own process."""
         wanted = f"--http-port={self.number}".encode()
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    arguments = (entry / "cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if wanted in arguments and b"exec" not in arguments:
-                    return int(entry.name)
-        raise AssertionError("no such process")
+        found = next((pid for pid, arguments in processes() if wanted in arguments and b"exec" not in arguments), None)
+        assert found is not None, "no such process"
+        return found
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

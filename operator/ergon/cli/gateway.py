@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ergon.cli.logs import LogFormat, LogLevel, begin
 from ergon.gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,17 +60,14 @@ def gateway(
     stop_seconds: Annotated[
         float, typer.Option(min=0, help="Then those under way have so long to end.")
     ] = _DEFAULTS.stop_seconds,
-    log_format: Annotated[str, typer.Option(envvar="ERGON_LOG_FORMAT", help="json or text.")] = "json",
-    log_level: Annotated[str, typer.Option(envvar="ERGON_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+    log_format: LogFormat = "json",
+    log_level: LogLevel = "info",
 ) -> None:
     """Run a gateway: serve task routes, and hold requests for sleeping models until they are awake."""
-    if log_format not in ("json", "text"):
-        raise typer.BadParameter("write json or text", param_hint="--log-format")
+    begin(log_format, log_level)
     # Imported here, since every other command would else wait a second for what only the gateway needs.
     from ergon.kube.pace import Pace
-    from ergon.telemetry import logs
 
-    logs.configure(log_format, log_level)
     settings = Settings(
         watch_namespaces=tuple(watch_namespace or ()),
         host=host,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ergon.cli.logs import LogFormat, LogLevel, begin
 from ergon.kube.builders.settings import GatewaySettings, ServerSettings
 
 if TYPE_CHECKING:
@@ -116,18 +117,15 @@ def run(
     port: Annotated[int, typer.Option(envvar="ERGON_PORT", help="Port of /livez, /readyz and /metrics.")] = 8080,
     qps: Annotated[float, typer.Option(envvar="ERGON_QPS", min=1, help="Calls a second to the API server, sustained.")] = 600,
     burst: Annotated[int, typer.Option(envvar="ERGON_BURST", min=1, help="Calls to the API server at once.")] = 1200,
-    log_format: Annotated[str, typer.Option(envvar="ERGON_LOG_FORMAT", help="json or text.")] = "json",
-    log_level: Annotated[str, typer.Option(envvar="ERGON_LOG_LEVEL", help="debug, info, warning or error.")] = "info",
+    log_format: LogFormat = "json",
+    log_level: LogLevel = "info",
 ) -> None:
     """Run the operator: watch pools and models, and bring the cluster to what they say."""
-    if log_format not in ("json", "text"):
-        raise typer.BadParameter("write json or text", param_hint="--log-format")
+    begin(log_format, log_level)
     # Imported here, since every other command would else wait a second for what only the operator needs.
     from ergon.engine.settings import Settings
     from ergon.kube.pace import Pace
-    from ergon.telemetry import logs
 
-    logs.configure(log_format, log_level)
     settings = Settings(
         identity=identity or f"{socket.gethostname()}-{os.getpid()}",
         watch_namespaces=tuple(watch_namespace or ()),

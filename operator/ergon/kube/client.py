@@ -359,25 +359,24 @@ class _Connection:
         await self._api.close()
 
     async def exchange(self, method: str, url: str, body: Any, content_type: str) -> tuple[int, Mapping[str, str], bytes]:
-        configuration = self._api.configuration
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": "ergon"}
-        for setting in (await configuration.auth_settings()).values():
-            headers[setting["key"]] = setting["value"]
+        headers = {**await self._headers(), "Content-Type": content_type}
         response = await self._api.rest_client.request(
-            method, configuration.host + url, headers=headers, body=body, _request_timeout=_UNTIMED
+            method, self._api.configuration.host + url, headers=headers, body=body, _request_timeout=_UNTIMED
         )
         return response.status, response.headers, await response.read()  # not as a dict: proxies write retry-after small
 
+    async def _headers(self) -> dict[str, str]:
+        """What every call carries: who asks, with credentials as they are now."""
+        settings = (await self._api.configuration.auth_settings()).values()
+        return {"Accept": "application/json", "User-Agent": "ergon", **{each["key"]: each["value"] for each in settings}}
+
     async def events(self, url: str, call: str) -> AsyncIterator[Object]:
         """The events of one watch until the server ends it. Raises KubeError."""
-        configuration = self._api.configuration
-        headers = {"Accept": "application/json", "User-Agent": "ergon"}
-        for setting in (await configuration.auth_settings()).values():
-            headers[setting["key"]] = setting["value"]
+        headers = await self._headers()
         try:
             async with asyncio.timeout(_SILENCE_SECONDS) as silence:
                 answer = await self._api.rest_client.request(
-                    "GET", configuration.host + url, headers=headers, _request_timeout=_UNTIMED
+                    "GET", self._api.configuration.host + url, headers=headers, _request_timeout=_UNTIMED
                 )
                 response = answer.response  # aiohttp's own: the library's wrapper reads whole bodies only
                 try:

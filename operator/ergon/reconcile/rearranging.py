@@ -100,9 +100,8 @@ def drop(fleet: Fleet, made: Plan, moving: frozenset[ModelKey]) -> Plan:
             kept[model.key] = tuple(replica for replica in mine if replica not in gone)
     if not kept:
         return made
-    left = {**made.placements, **kept}
-    current = tuple(replica for replicas in left.values() for replica in replicas)
-    lean = grow(replace(fleet, current=current), replace(made, placements=left))
+    left = replace(made, placements={**made.placements, **kept})
+    lean = grow(replace(fleet, current=standing(left)), left)
     return lean if not lean.short and lean.watts <= made.watts * (1 + 1e-9) else made
 
 
@@ -132,12 +131,12 @@ def _without(fleet: Fleet, made: Plan, pool: Pool, first: int) -> Plan | None:
     """The plan with the pool's servers from `first` on emptied; None where that is not worth it."""
     gone = frozenset(range(first, made.servers[pool.name]))
     pools = tuple(replace(p, unavailable=p.unavailable | gone) if p.name == pool.name else p for p in fleet.pools)
-    left = {
+    stay = {
         key: tuple(r for r in replicas if r.server.pool != pool.name or r.server.ordinal not in gone)
         for key, replicas in made.placements.items()
     }
-    current = tuple(replica for replicas in left.values() for replica in replicas)
-    other = grow(replace(fleet, pools=pools, current=current), replace(made, placements=left))
+    left = replace(made, placements=stay)
+    other = grow(replace(fleet, pools=pools, current=standing(left)), left)
     if other.short or made.watts - other.watts < LEAST_SAVING * made.watts or not _worth_it(fleet, made, other):
         return None
     return other
