@@ -285,7 +285,8 @@ class ServerAgent:
         if not self.synced:
             await self._read_files()
             await self.store.clean(self.incoming())
-            self.synced = True
+            # Both at once: a server that is read and does not answer, even for a moment, loses its endpoints.
+            self.synced = self.answering = True
             log.info("server %s is read: %d models loaded, %d on disk", self.key, self._count_ready(), len(self.facts))
             self.answers_changed(self.key)
         draining = any(facts.drain is not None for facts in self.facts.values())
