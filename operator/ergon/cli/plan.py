@@ -1,17 +1,10 @@
 """`ergon plan`: what a fleet would look like, from files before they are applied, or of the cluster that runs."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-
-class Output(StrEnum):
-    """How a plan is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
+from ergon.cli.choices import PlanOutput
 
 
 def plan(
@@ -37,7 +30,7 @@ def plan(
         str | None,
         typer.Option(metavar="PATH", help="Show what changes against the fleet in this file or folder: moves, watts, shortfall."),
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How the plan is printed.")] = Output.TABLE,
+    output: Annotated[PlanOutput, typer.Option("--output", "-o", help="How the plan is printed.")] = PlanOutput.TABLE,
     explain: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL", help="Show all alternatives of this model (namespace/name); may be repeated."),

@@ -8,7 +8,7 @@ from time import perf_counter
 import typer
 import yaml
 
-from ergon.cli.plan import Output
+from ergon.cli.choices import PlanOutput
 from ergon.cli.plan_diff import Difference, difference, difference_to_json
 from ergon.cli.plan_files import Unreadable, read_paths, read_value
 from ergon.cli.plan_json import current_from_json, plan_to_json
@@ -30,7 +30,7 @@ class Request:
     demand_path: str | None
     current_path: str | None
     base_path: str | None
-    output: Output
+    output: PlanOutput
     explained: tuple[str, ...]
     limit: int
     weights: tuple[float, float, float]
@@ -190,7 +190,7 @@ def _replicas(made: Plan) -> tuple[Replica, ...]:
 
 
 def _print(request: Request, planned: Planned, change: Difference | None, wanted: list[Model], notes: list[str]) -> None:
-    if request.output is not Output.TABLE:
+    if request.output is not PlanOutput.TABLE:
         for note in notes:
             typer.echo(f"ergon: note: {note}", err=True)
         content = plan_to_json(planned.fleet, planned.plan, planned.seconds)
@@ -203,8 +203,8 @@ def _print(request: Request, planned: Planned, change: Difference | None, wanted
         print_plan(planned.fleet, planned.plan, planned.seconds, limit=request.limit, notes=notes, change=change)
 
 
-def _print_value(content: dict[str, object], output: Output) -> None:
-    if output is Output.JSON:
+def _print_value(content: dict[str, object], output: PlanOutput) -> None:
+    if output is PlanOutput.JSON:
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         typer.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=130), nl=False)

@@ -1,17 +1,11 @@
 """`ergon profile`: measure a model on a real server, and print operating points to paste into its YAML."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Output(StrEnum):
-    """How the operating points are printed."""
-
-    YAML = "yaml"
-    JSON = "json"
+from ergon.cli.choices import PointsOutput
 
 
 def profile(
@@ -47,7 +41,7 @@ def profile(
     watts: Annotated[
         float, typer.Option(min=0, help="Watts of the server's accelerators while busy, by your meter. 0: leave it out.")
     ] = 0.0,
-    output: Annotated[Output, typer.Option("--output", "-o", help="How the points are printed.")] = Output.YAML,
+    output: Annotated[PointsOutput, typer.Option("--output", "-o", help="How the points are printed.")] = PointsOutput.YAML,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
 ) -> None:
     """Measure a model: throughput and latency with 1, 2, 4, … requests in flight, until more brings nothing.
@@ -67,7 +61,7 @@ def profile(
         window_seconds=seconds,
         tokens=tokens,
         watts=watts,
-        as_json=output is Output.JSON,
+        as_json=output is PointsOutput.JSON,
         context=context,
     )
     raise typer.Exit(answer(wanted))

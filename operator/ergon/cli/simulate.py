@@ -1,44 +1,10 @@
 """`ergon simulate`: what a fleet would have drawn, and answered in time, over a trace."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-
-class PolicyName(StrEnum):
-    """Ways of running a fleet."""
-
-    ERGON = "ergon"
-    GENERAL = "general"
-    GENERAL_HPA = "general-hpa"
-    DEDICATED = "dedicated"
-    HPA = "hpa"
-    STATIC = "static"
-    COST = "cost"
-    CLAIRVOYANT = "clairvoyant"
-    BOUND = "bound"
-
-
-class ModeName(StrEnum):
-    """How exactly."""
-
-    REQUESTS = "requests"
-    RATE = "rate"
-
-
-class Output(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class Balance(StrEnum):
-    """How the gateway chooses a replica."""
-
-    LEAST_REQUESTS = "least-requests"
-    ROUND_ROBIN = "round-robin"
+from ergon.cli.choices import Balance, ModeName, Output, PolicyName
 
 
 def simulate(

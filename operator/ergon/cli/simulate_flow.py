@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ergon.cli.choices import Balance, ModeName, Output, PolicyName
 from ergon.cli.plan_files import Unreadable, read_paths
-from ergon.cli.simulate import Balance, ModeName, Output, PolicyName
 from ergon.cli.simulate_files import trace_files
 from ergon.cli.simulate_output import print_results, results_to_json
 from ergon.fleet.demand import model_key

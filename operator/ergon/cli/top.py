@@ -1,35 +1,10 @@
 """`ergon top` and `ergon explain`: what runs, what it takes, and why, as the cluster's statuses say."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-
-class Shown(StrEnum):
-    """What `ergon top` shows."""
-
-    ALL = "all"
-    MODELS = "models"
-    POOLS = "pools"
-    BUDGETS = "budgets"
-
-
-class Order(StrEnum):
-    """What models are ordered by."""
-
-    WATTS = "watts"
-    JOULES = "joules"
-    DEMAND = "demand"
-    NAME = "name"
-
-
-class Output(StrEnum):
-    """How it is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
+from ergon.cli.choices import Order, Output, Shown
 
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
 
