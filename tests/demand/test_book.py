@@ -191,3 +191,17 @@ def test_a_forgotten_model_leaves_nothing() -> None:
     assert world.book.to_state() == Book().to_state()
     untouched: Model = model(points=POINTS)
     assert world.book.corrected(untouched) is untouched
+
+
+def test_a_model_that_was_loaded_since_the_last_look_began_at_nothing_and_one_that_stood_before_us_did_not() -> None:
+    book, loaded = Book(), Server()
+    empty, holds = server({}), server({NER: Tenant(variant(POINTS))})
+    book.observe(empty, {}, NOW)
+    loaded.execute(12, 1, 0.1)
+    window = book.observe(holds, {NER: loaded.read(NOW + 5)}, NOW + 5)[NER]
+    assert (window.completed, window.seconds) == (12, 5)
+    assert window.busy_seconds == pytest.approx(1.2)
+    assert Book().observe(holds, {NER: loaded.read(NOW)}, NOW) == {}
+    loaded.execute(1000, 1, 0.1)
+    book.observe(empty, {}, NOW + 10)
+    assert book.observe(holds, {NER: loaded.read(NOW + 15)}, NOW + 15) == {}, "more than the time since can hold"

@@ -31,13 +31,11 @@ def test_work_is_booked_to_its_model_and_outlives_the_operator(world: World, ope
     with world.namespace() as namespace:
         world.apply(model(namespace, "slow", write_model(world.cluster.models, "slow", SLOW), variant={"profiles": [PROFILE]}))
         world.ready(namespace, "slow")
-        for _ in range(REQUESTS):
-            world.ask(namespace, "slow", 1.0)
-        # 100 W above idle for each busy second, of which every request takes its service time at least; of the first few, asked
-        # before the first look at the server, nobody knows.
-        least = 0.8 * 100 * SERVICE_SECONDS * REQUESTS
+        world.ask_often(namespace, "slow", REQUESTS)
+        # 100 W above idle for each busy second, of which every request takes its service time at least.
+        least = 0.95 * 100 * SERVICE_SECONDS * REQUESTS
         until(lambda: series(world, operator, "ergon_model_joules").get("slow", 0) >= least, "the work on the books", 40)
-        assert series(world, operator, "ergon_model_joules")["slow"] < 4 * least
+        assert series(world, operator, "ergon_model_joules")["slow"] < 2 * least
         energy = until(lambda: world.model(namespace, "slow")["status"].get("energy"), "energy in the status", 30)
         assert energy["provenance"] == "assumed"
         assert energy["joulesPerRequest"] >= 0.95 * 100 * SERVICE_SECONDS
@@ -45,8 +43,12 @@ def test_work_is_booked_to_its_model_and_outlives_the_operator(world: World, ope
         top = subprocess.run([BIN / "ergon", "top"], env=environment, capture_output=True, text=True, check=False, timeout=60)
         assert f"{namespace}/slow" in top.stdout, top.stderr
         before = series(world, operator, "ergon_pool_joules")
+        mine = series(world, operator, "ergon_model_joules")["slow"]
         operator.stop()
+        world.ask_often(namespace, "slow", REQUESTS)  # while nobody looks: the server counts on
         after = world.operator()
         after.leads()
         booked = until(lambda: series(world, after, "ergon_pool_joules"), "a new ledger", 40)
         assert all(booked[account] >= joules for account, joules in before.items()), (before, booked)
+        now = until(lambda: series(world, after, "ergon_model_joules").get("slow"), "the model's account", 10)
+        assert least <= now - mine < 2 * least, (mine, now)

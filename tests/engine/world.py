@@ -170,6 +170,13 @@ class World:
         assert "outputs" in answer, answer
         return float(answer["outputs"][0]["data"][0])
 
+    def ask_often(self, namespace: str, name: str, times: int) -> None:
+        """Requests one after the other through the model's Service, by one process inside."""
+        body = json.dumps({"inputs": [{"name": "X", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]})
+        url = f"http://{name}.{namespace}:8000/v2/models/{namespace}.{name}/infer?[1-{times}]"
+        done = self.inside("curl", "-sS", "--fail-with-body", "-m", "10", "-X", "POST", url, "-d", body)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     @contextmanager
     def clients(self, namespace: str, name: str) -> "Iterator[Clients]":
         """Steady clients of a model, through its Service: kept-alive HTTP and a gRPC channel."""

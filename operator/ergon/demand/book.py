@@ -20,6 +20,7 @@ from ergon.fleet.types import Model, ModelKey, OperatingPoint, ServerKey, Varian
 PLAN_SECONDS = 60.0
 """The default plan interval, and the shortest horizon."""
 
+_NOT_LOADED = "not loaded"
 _REFUSED_MOST = 3
 _LOOKS = 3
 
@@ -101,17 +102,24 @@ class Book:
         self.findings: tuple[Finding, ...] = ()
         self._stabilise_seconds = stabilise_seconds
         self._tracks: dict[ServerKey, dict[ModelKey, _Track]] = {}
+        self._looked_at: dict[ServerKey, float] = {}
         self._servers_of: dict[ModelKey, set[ServerKey]] = {}
         self._scaling: dict[ModelKey, Scaling] = {}
         self._seen: dict[ModelKey, Seen] = {}
         self._points: dict[tuple[ModelKey, str, str | None, str], tuple[Variant, tuple[OperatingPoint, ...]]] = {}
 
-    def observe(self, server: ServerView, counters: Mapping[ModelKey, Counters]) -> dict[ModelKey, Window]:
+    def observe(
+        self, server: ServerView, counters: Mapping[ModelKey, Counters], at_seconds: float | None = None
+    ) -> dict[ModelKey, Window]:
         """Takes in one reading of a server; what each of its models did since the last one, where that is known.
 
-        A tenant without counters (not read, half a page) is remembered, one that is no tenant any more forgotten.
+        A tenant without counters (not read, half a page) is remembered, one that is no tenant any more forgotten. One that was
+        none at the last reading, where `at_seconds` tells when that was, was loaded since: its counters began at 0.
         """
         tracks = self._tracks.setdefault(server.key, {})
+        looked_at = self._looked_at.get(server.key)
+        if at_seconds is not None:
+            self._looked_at[server.key] = at_seconds
         for gone in [key for key in tracks if key not in server.tenants]:
             del tracks[gone]
             self._leaves(gone, server.key)
@@ -119,7 +127,7 @@ class Book:
         for key, tenant in server.tenants.items():
             track = tracks.get(key)
             if track is None:
-                track = tracks[key] = _Track()
+                track = tracks[key] = _Track(Counters(looked_at, epoch=_NOT_LOADED) if looked_at is not None else None)
                 self._servers_of.setdefault(key, set()).add(server.key)
             window = _next_window(track, counters.get(key), tenant.instances)
             if window is not None:
@@ -129,6 +137,7 @@ class Book:
 
     def server_gone(self, server: ServerKey) -> None:
         """A server was removed: its replicas are no more."""
+        self._looked_at.pop(server, None)
         for key in self._tracks.pop(server, {}):
             self._leaves(key, server)
 

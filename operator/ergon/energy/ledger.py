@@ -245,7 +245,7 @@ class Ledger:
         for kept in state.models:
             account = ModelAccount(_account(kept.account), kept.requests, kept.work, Pace(0.0))
             ledger.models[ModelKey(kept.namespace, kept.name)] = account
-        gap = min(MOST_GAP_SECONDS, max(0.0, wall_seconds - state.wall_seconds))
+        gap = gap_seconds(state, wall_seconds)
         ledger._gaps = dict.fromkeys(state.pools, gap)
         ledger._devices = {name: _restored(name, device) for name, device in state.devices.items()}
         return ledger
@@ -426,3 +426,8 @@ def _model_state(key: ModelKey, model: ModelAccount) -> ModelState:
     return ModelState(
         namespace=key.namespace, name=key.name, account=_state(model.joules), requests=model.requests, work=model.work
     )
+
+
+def gap_seconds(state: LedgerState, wall_seconds: float) -> float:
+    """Seconds since a state in which nothing was booked, up to a day; none where the clock was set back."""
+    return min(MOST_GAP_SECONDS, max(0.0, wall_seconds - state.wall_seconds))

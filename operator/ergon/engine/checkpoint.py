@@ -7,13 +7,13 @@ import base64
 import gzip
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
 
 from ergon.energy.budget import BudgetState
 from ergon.energy.ledger_state import LedgerState
+from ergon.engine.booked import ReplicaState
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.kube.client import KubeClient
@@ -29,7 +29,7 @@ Object = dict[str, Any]
 
 
 class Checkpoint:
-    """Reads what an operator before this one kept, and keeps it up to date. `wall_seconds`: the time since the epoch."""
+    """Reads what an operator before this one kept, and keeps it up to date."""
 
     def __init__(
         self,
@@ -37,11 +37,9 @@ class Checkpoint:
         namespace: str,
         demand: DemandKeeper,
         energy: EnergyKeeper,
-        wall_seconds: Callable[[], float],
     ) -> None:
         self._client, self._namespace = client, namespace
         self._demand, self._energy = demand, energy
-        self._wall_seconds = wall_seconds
 
     async def restore(self) -> None:
         """Take up what was kept. What cannot be read is said and left out."""
@@ -57,14 +55,15 @@ class Checkpoint:
         try:
             ledger = LedgerState.model_validate(energy["ledger"]) if "ledger" in energy else None
             budgets = {name: BudgetState.model_validate(state) for name, state in (energy.get("budgets") or {}).items()}
+            counters = tuple(ReplicaState.model_validate(state) for state in energy.get("counters") or ())
         except ValidationError as error:
             log.warning("the checkpoint's energy is none of ours, so it is counted from now: %s", error.errors()[0]["msg"])
             return
-        self._energy.restore(ledger, budgets)
+        self._energy.restore(ledger, budgets, counters)
 
     async def save(self) -> None:
         """Write what is known now. A failure is said, and tried again the next time."""
-        energy = _written(self._energy.to_state(self._wall_seconds()))
+        energy = _written(self._energy.to_state())
         demand = _written(self._demand.to_state())
         kept = {"energy": energy}
         if len(energy) + len(demand) <= LARGEST_BYTES:

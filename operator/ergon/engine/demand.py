@@ -30,8 +30,9 @@ NO_POINTS = "without operating points it has its least replicas; ergon profile m
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One server's last windows, by model, with the instances that each executes with there."""
+    """One reading of a server, by model: its counters, what was done since the reading before, and instances there."""
 
+    readings: Mapping[ModelKey, Counters]
     windows: Mapping[ModelKey, Window]
     instances: Mapping[ModelKey, int]
 
@@ -101,11 +102,11 @@ class DemandKeeper:
 
     def counted(
         self, agent: ServerAgent, statistics: Mapping[str, ModelStatistics], metrics: Mapping[str, ModelMetrics]
-    ) -> Mapping[ModelKey, Window]:
+    ) -> Counted:
         """Take in one reading of a server; what its models did since the last one."""
         pool = self._cache.pools.get(agent.key.pool)
         if pool is None or pool.pool is None:
-            return {}
+            return Counted({}, {}, {})
         tenants = dict(self._tenants(agent))
         view = ServerView(agent.key, pool.pool.product, pool.pool.accelerator_class, tenants)
         at = self._clock()
@@ -114,13 +115,14 @@ class DemandKeeper:
             for key in tenants
             if (name := key.served_name) in statistics
         }
-        windows = self.book.observe(view, readings)
-        self._counted[agent.key] = Counted(windows, {key: tenant.instances for key, tenant in tenants.items()})
+        windows = self.book.observe(view, readings, at)
+        counted = Counted(readings, windows, {key: tenant.instances for key, tenant in tenants.items()})
+        self._counted[agent.key] = counted
         for key, window in windows.items():
             self._note_requests(key, window, at)
         for key in tenants:
             self._note_latency(agent.key, key, metrics.get(key.served_name))
-        return windows
+        return counted
 
     def _tenants(self, agent: ServerAgent) -> Iterator[tuple[ModelKey, Tenant]]:
         for key, facts in agent.facts.items():

@@ -11,19 +11,22 @@ from ergon.demand.learning import points_for
 from ergon.demand.work import counts_tokens, token_work
 from ergon.energy.budget import Budget, BudgetState, Needs
 from ergon.energy.guard import PLANNED_SHARE
-from ergon.energy.ledger import POOL_ACCOUNTS, Booked, DeviceTick, Ledger, ModelFigures, PoolTick, ReplicaTick
+from ergon.energy.ledger import POOL_ACCOUNTS, Booked, DeviceTick, Ledger, ModelFigures, PoolTick, ReplicaTick, gap_seconds
 from ergon.energy.ledger_state import LedgerState
 from ergon.energy.meters import NOTHING, Reading
 from ergon.energy.on import OnTracker
 from ergon.energy.power import PowerCurve, ReplicaLoad, device_watts, nameplate_watts, power_curve
 from ergon.energy.scope import scope_use
 from ergon.energy.verdict import Verdict
+from ergon.engine.booked import BookedCounters, ReplicaState
 from ergon.engine.cache import Cache, PoolRecord
+from ergon.engine.demand import Counted
+from ergon.engine.load_seconds import LoadSeconds
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.fleet.types import Fleet, ModelKey, Pool, ServerKey, Variant
 from ergon.reconcile.figures import EnergyView, PoolEnergy, energy_status, keep
-from ergon.reconcile.observed import ColdStart, JobKind, JobPhase, Refusal
+from ergon.reconcile.observed import Refusal
 from ergon.telemetry.figures import PoolFigures
 
 log = logging.getLogger("ergon.energy")
@@ -50,10 +53,13 @@ class _Done:
 
 @dataclass(slots=True)
 class _Server:
-    """What a server did since the last booking. `read`: whether its statistics were seen in that time."""
+    """What a server did since the last booking. `read`: whether its statistics were seen in that time. `reaches_back`: it is
+    what was done since the last booking of an operator before this one.
+    """
 
     done: dict[ModelKey, _Done] = field(default_factory=dict)
     read: bool = False
+    reaches_back: bool = False
     reading: Reading = NOTHING
 
 
@@ -72,6 +78,8 @@ class EnergyKeeper:
     ) -> None:
         self.version = 0
         self.ledger = Ledger()
+        self._booked_counters = BookedCounters()
+        self._unseen_seconds = 0.0
         self.pool_readings: dict[str, Reading] = {}
         self.intensity: dict[str, float] = {}
         self._cache, self._agents = cache, servers
@@ -90,38 +98,46 @@ class EnergyKeeper:
         self._needs: Mapping[str, Needs] = {}
         self._told: set[tuple[str, str]] = set()
         self._ticked_at = now()
-        self._sampled: dict[tuple[ServerKey, ModelKey], float] = {}
-        self._last_start: dict[tuple[ServerKey, ModelKey], ColdStart] = {}
+        self._loads = LoadSeconds()
 
     @property
     def next_tick_at(self) -> float:
         """When `tick` has something to do again, by the loop's clock."""
         return self._ticked_at + TICK_SECONDS
 
-    def restore(self, ledger: LedgerState | None, budgets: Mapping[str, BudgetState]) -> None:
+    def restore(
+        self, ledger: LedgerState | None, budgets: Mapping[str, BudgetState], counters: tuple[ReplicaState, ...] = ()
+    ) -> None:
         """Go on from what an operator before this one booked."""
+        self._ticked_at = self._now()
         if ledger is not None:
             self.ledger = Ledger.from_state(ledger, self._wall_seconds())
+            self._booked_counters = BookedCounters.from_state(counters)
+            self._unseen_seconds = gap_seconds(ledger, self._wall_seconds())
         self._restored = dict(budgets)
 
-    def to_state(self, wall_seconds: float) -> dict[str, Any]:
-        """What another process needs to go on."""
+    def to_state(self) -> dict[str, Any]:
+        """What another process needs to go on from the last booking."""
         budgets = {
             name: budget.to_state().model_dump(mode="json", exclude_defaults=True) for name, budget in self._budgets.items()
         }
-        ledger = self.ledger.to_state(wall_seconds).model_dump(mode="json", exclude_defaults=True)
-        return {"ledger": ledger, "budgets": budgets}
+        booked_at = self._wall_seconds() - (self._now() - self._ticked_at) - self._unseen_seconds
+        ledger = self.ledger.to_state(booked_at).model_dump(mode="json", exclude_defaults=True)
+        counters = [replica.model_dump(mode="json", exclude_defaults=True) for replica in self._booked_counters.to_state()]
+        return {"ledger": ledger, "budgets": budgets, "counters": counters}
 
     # In
 
-    def counted(self, agent: ServerAgent, windows: Mapping[ModelKey, Window], reading: Reading) -> None:
+    def counted(self, agent: ServerAgent, counted: Counted, reading: Reading) -> None:
         """A server was read: what its models did since the last time, and what its own meters say."""
         pool = self._pool(agent.key.pool)
         if pool is None:
             return
         server = self._servers.setdefault(agent.key, _Server())
         server.read, server.reading = True, reading
-        for key, window in windows.items():
+        before = self._booked_counters.read(agent.key, counted.readings, counted.instances)
+        server.reaches_back = server.reaches_back or bool(before)
+        for key, window in (before | dict(counted.windows)).items():
             facts, done = agent.facts.get(key), server.done.setdefault(key, _Done())
             variant = self._variant(key, facts.loaded_revision if facts is not None else None)
             instances = facts.instances if facts is not None else 1
@@ -139,9 +155,8 @@ class EnergyKeeper:
     def server_gone(self, server: ServerKey) -> None:
         """A server ended."""
         self._servers.pop(server, None)
-        for known in (self._sampled, self._last_start):
-            for place in [place for place in known if place[0] == server]:
-                del known[place]
+        self._booked_counters.server_gone(server)
+        self._loads.server_gone(server)
 
     # Out
 
@@ -151,9 +166,12 @@ class EnergyKeeper:
         if now < self.next_tick_at:
             return False
         seconds, self._ticked_at = now - self._ticked_at, now
-        self._sample_loads(seconds)
+        for server, key, loading_seconds in self._loads.since(self._agents.all(), seconds):
+            self._servers.setdefault(server, _Server()).done.setdefault(key, _Done()).loading_seconds += loading_seconds
         pools = [record for record in self._cache.pools.values() if record.pool is not None]
         booked = self.ledger.record([self._pool_tick(record, seconds, now) for record in pools])
+        self._booked_counters.book()
+        self._unseen_seconds = 0.0
         booked += self.ledger.forget(self._cache.models.keys(), {record.name for record in pools})
         self._booked = {one.pool: one for one in booked}
         self._figures = self.ledger.figures()
@@ -247,15 +265,16 @@ class EnergyKeeper:
 
     def _device(self, pool: Pool, key: ServerKey, seconds: float, source: str) -> DeviceTick:
         server = self._servers.get(key) or _Server()
+        span = seconds + self._unseen_seconds if server.reaches_back else seconds
         after = self._servers[key] = _Server(reading=server.reading)
         replicas, loads, variants = [], [], []
         for model, done in server.done.items():
             curve = self._curve(done.variant, pool)
             # Readings do not end where intervals do: what is more than this one holds belongs to the next.
-            busy_seconds = min(done.busy_seconds, seconds)
+            busy_seconds = min(done.busy_seconds, span)
             if done.busy_seconds > busy_seconds:
                 after.done[model] = _Done(done.variant, min(done.busy_seconds - busy_seconds, seconds), batch=done.batch)
-            loads.append(ReplicaLoad(busy_seconds / seconds, done.batch, curve))
+            loads.append(ReplicaLoad(busy_seconds / span, done.batch, curve))
             variants += [done.variant] if done.variant is not None else []
             replicas.append(
                 ReplicaTick(
@@ -272,7 +291,7 @@ class EnergyKeeper:
         loading = sum(replica.loading_seconds for replica in replicas)
         if loading > 0:  # a load draws like work, for the time it takes
             most = max(replica.load_watts for replica in replicas)
-            expected = max(expected, pool.idle_watts + min(1.0, loading / seconds) * (most - pool.idle_watts))
+            expected = max(expected, pool.idle_watts + min(1.0, loading / span) * (most - pool.idle_watts))
         return DeviceTick(
             str(key),
             pool.idle_watts,
@@ -280,6 +299,7 @@ class EnergyKeeper:
             tuple(replicas) if server.read else None,
             reading=server.reading if source == "Triton" else None,
             nameplate_watts=nameplate_watts(pool, variants),
+            covers_gap=server.reaches_back,
         )
 
     def _as_one(self, pool: Pool, devices: list[DeviceTick]) -> DeviceTick:
@@ -294,22 +314,8 @@ class EnergyKeeper:
             tuple(replica for replicas in read for replica in replicas) if read else None,
             reading=self.pool_readings.get(pool.name, NOTHING),
             nameplate_watts=sum(known) if len(known) == len(nameplates) else None,
+            covers_gap=all(device.covers_gap for device in devices),
         )
-
-    def _sample_loads(self, seconds: float) -> None:
-        """Seconds that models were loading: by sampling while they do, and what that missed of a load once it ended."""
-        for agent in self._agents.all():
-            done = self._servers.setdefault(agent.key, _Server()).done
-            for key, facts in agent.facts.items():
-                place, job = (agent.key, key), facts.job
-                if job is not None and job.kind is JobKind.BRING_UP and job.phase is JobPhase.LOADING:
-                    self._sampled[place] = self._sampled.get(place, 0.0) + seconds
-                    done.setdefault(key, _Done()).loading_seconds += seconds
-                    continue
-                sampled = self._sampled.pop(place, 0.0)
-                if facts.cold_start is not None and facts.cold_start is not self._last_start.get(place):
-                    self._last_start[place] = facts.cold_start
-                    done.setdefault(key, _Done()).loading_seconds += max(0.0, facts.cold_start.load_seconds - sampled)
 
     # Budgets
 

@@ -77,7 +77,7 @@ class Leader:
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
         self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
-        self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy, time.time)
+        self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy)
         planner = self._planner = Planner(
             cache, self._servers, self._demand, self._energy, settings, loop.time, metrics.observe_phase
         )
@@ -189,8 +189,8 @@ class Leader:
 
     def _counted(self, agent: ServerAgent, statistics: dict[str, ModelStatistics], page: str) -> None:
         """A server was read: demand and energy take in what it says."""
-        windows = self._demand.counted(agent, statistics, model_metrics(page))
-        self._energy.counted(agent, windows, read_triton_page(page))
+        counted = self._demand.counted(agent, statistics, model_metrics(page))
+        self._energy.counted(agent, counted, read_triton_page(page))
 
     def _server_gone(self, server: ServerKey) -> None:
         self._demand.server_gone(server)
