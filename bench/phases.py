@@ -9,6 +9,7 @@ GPU's counter is all that the operator sees of power.
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import shutil
@@ -45,12 +46,15 @@ RATES = {
     "busy": {"entities": 45.0, "content-type": 15.0, "language": 25.0, "general": 0.15},
     "turned": {"entities": 6.0, "content-type": 40.0, "language": 25.0, "general": 0.3},
     "crashes": {"entities": 6.0, "content-type": 40.0, "language": 25.0, "general": 0.3},
-    "limited": {"entities": 6.0, "content-type": 40.0, "language": 25.0, "general": 0.3},
+    "limited": {"entities": 6.0, "content-type": 40.0, "language": 25.0, "general": 0.8},
 }
 OPERATOR = ("--plan-every=10", "--stabilise=30", "--improve-after=10")
 ROW_SECONDS = 15.0
 ACCOUNT_ERROR, UNEXPLAINED, SHARE_ERROR = 0.01, 0.03, 0.05
 LIMIT_SECONDS = 90.0
+SHEDDABLE = "general"
+PROTECTED_SHARE = 0.85
+"""What protected models and servers take of the limit: plans keep to 0.95 of it, and hold more than the mean of what is asked."""
 FIDELITY = {"CPU seconds": 0.10, "p50": 0.15, "p95": 0.25}
 
 
@@ -113,6 +117,7 @@ class Run:
         self._mean = MeanOf(60.0)
         self._crashes: list[tuple[float, float]] = []
         self._began = time.monotonic()
+        self._limited_at = math.inf
         self._books: dict[str, float] = {}
         self._truth = Truth()
         self._starts: dict[str, tuple[float, Truth]] = {}
@@ -163,7 +168,7 @@ class Run:
         booked = {name: value - self._books.get(name, 0.0) for name, value in books.items()}
         devices = sum(booked.get(f"pool/{account}", 0.0) for account in ("models", "loading", "idle", "unexplained"))
         models = {name: booked.get(f"model/{name}", 0.0) for name in MODELS}
-        cpu = {name: since.model_cpu_seconds.get(f"{NAMESPACE}.{name}", 0.0) for name in MODELS}
+        cpu = self._cpu_seconds(since, self._starts["quiet"][0])
         shares = {
             name: (models[name] / sum(models.values())) / (cpu[name] / sum(cpu.values())) - 1
             for name in MODELS
@@ -179,11 +184,15 @@ class Run:
     async def limit(self) -> None:
         """A limit in watts under load: how long until the mean of a minute is below it, and who gave way."""
         self._traffic.rates = RATES["limited"]
-        now = await self._watts()
-        limit = round(self._arguments.limit_share * now, 1)
-        say(f"a limit of {limit:g} W where {now:.1f} W are taken; models below priority 100 may be shed")
+        before, since = self._meter.now(), time.monotonic()
+        await self._rows_until("limited", since + 60.0)
+        taken, seconds = self._meter.now().since(before), time.monotonic() - since
+        now = taken.joules / seconds
+        sheddable = CORE_WATTS * self._cpu_seconds(taken, since)[SHEDDABLE] / seconds
+        limit = round((now - sheddable) / PROTECTED_SHARE, 1)
+        say(f"a limit of {limit:g} W where {now:.1f} W are taken, {sheddable:.1f} W of them by {SHEDDABLE}, which may be shed")
         spec = {"limits": {"watts": limit}, "shedBelowPriority": 100}
-        began = time.monotonic()
+        began = self._limited_at = time.monotonic()
         await self._client.create({"apiVersion": BUDGET[0], "kind": BUDGET[1], "metadata": {"name": "site"}, "spec": spec})
         met: float | None = None
         while time.monotonic() < began + self._arguments.limit_seconds:
@@ -228,10 +237,8 @@ class Run:
     async def fidelity(self) -> None:
         """What `ergon simulate` makes of the busy and the turned phase, from when requests came and the operating points."""
         (begin, before), (end, after) = self._starts["busy"], self._starts["crashes"]
-        truth = after.since(before)
+        measured = self._cpu_seconds(after.since(before), begin, end)
         simulated = await self._simulated(begin - self._began, end - self._began)
-        others = truth.cpu_seconds - sum(truth.model_cpu_seconds.values())  # Triton's own, which each request has its part of
-        answered = sum(1 for a in self._traffic.asked if begin <= a.due < end)
         table = Table(title="Busy and turned: measured, simulated", title_justify="left")
         for column in ("model", "requests", "CPU s", "p50 ms", "p95 ms"):
             table.add_column(column, justify="left" if column == "model" else "right")
@@ -239,14 +246,13 @@ class Run:
         for name in MODELS:
             answers = [a.latency_seconds for a in self._traffic.asked if a.model == name and begin <= a.due < end]
             found = simulated[f"{NAMESPACE}/{name}"]
-            cpu = truth.model_cpu_seconds.get(f"{NAMESPACE}.{name}", 0.0) + others * len(answers) / answered
             pairs = {
-                "CPU seconds": (cpu, found["executionJoules"] / CORE_WATTS),
+                "CPU seconds": (measured[name], found["executionJoules"] / CORE_WATTS),
                 "p50": (percentile(answers, 0.5), found["p50Seconds"]),
                 "p95": (percentile(answers, 0.95), found["p95Seconds"]),
             }
-            for what, (measured, predicted) in pairs.items():
-                worst[what] = max(worst[what], abs(predicted / measured - 1))
+            for what, (seen, foretold) in pairs.items():
+                worst[what] = max(worst[what], abs(foretold / seen - 1))
             cells = [
                 f"{m:.1f}, {p:.1f}" if what == "CPU seconds" else f"{1e3 * m:.1f}, {1e3 * p:.1f}"
                 for what, (m, p) in pairs.items()
@@ -327,9 +333,7 @@ class Run:
         return any(begin - 5 <= asked.done and asked.due <= end for begin, end in self._crashes)
 
     def _shed(self, asked: Asked) -> bool:
-        limited = any(row.phase == "limited" for row in self._rows)
-        first = next((row.at for row in self._rows if row.phase == "limited"), 0.0) + self._began
-        return bool(asked.problem) and limited and asked.due >= first and asked.model == "general"
+        return bool(asked.problem) and asked.due >= self._limited_at and asked.model == SHEDDABLE
 
     async def _rows_until(self, phase: str, ends_at: float) -> None:
         while (left := ends_at - time.monotonic()) > 0:
@@ -355,6 +359,15 @@ class Run:
                 await self._watts(),
             )
         )
+
+    def _cpu_seconds(self, truth: Truth, begin: float, end: float = math.inf) -> dict[str, float]:
+        """By model: of its own processes, and of Triton's own, of which each request has its part."""
+        others = truth.cpu_seconds - sum(truth.model_cpu_seconds.values())
+        asked = [a.model for a in self._traffic.asked if begin <= a.due < end]
+        return {
+            name: truth.model_cpu_seconds.get(f"{NAMESPACE}.{name}", 0.0) + others * asked.count(name) / max(1, len(asked))
+            for name in MODELS
+        }
 
     async def _watts(self) -> float:
         return self._mean.take(time.monotonic(), self._meter.now().joules) or 0.0
@@ -433,7 +446,6 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--phase-seconds", type=float, default=180.0, help="length of each of the three phases")
     options.add_argument("--limit-seconds", type=float, default=150.0, help="how long the limit is watched")
-    options.add_argument("--limit-share", type=float, default=0.75, help="of the watts taken then that the limit is")
     return run_bench(NAME, options.parse_args(), bench)
 
 
