@@ -41,13 +41,15 @@ def test_nothing_seen_is_nothing_expected() -> None:
     assert NER not in empty  # a model that was never asked costs nothing
 
 
-def test_two_looks_give_something_sane() -> None:
+@pytest.mark.parametrize(("seen_seconds", "mean"), [(10, 5), (20, 10), (30, 15), (50, 15)])
+def test_the_first_requests_are_no_rate_and_half_a_minute_of_them_is(seen_seconds: int, mean: float) -> None:
     forecaster = Forecaster()
-    forecaster.add(NER, START + 10, START + 15, 50)
-    forecaster.add(NER, START + 15, START + 20, 100)
-    found = forecaster.forecast(NER, START + 20, 60)
-    assert found.mean == pytest.approx(15, rel=0.01)
-    assert 15 <= found.p90 <= 30
+    for second in range(0, seen_seconds, 10):
+        forecaster.add(NER, START + second, START + second + 5, 50)
+        forecaster.add(NER, START + second + 5, START + second + 10, 100)
+    found = forecaster.forecast(NER, START + seen_seconds, 60)
+    assert found.mean == pytest.approx(mean, rel=0.01)
+    assert mean <= found.p90 <= 2 * mean
     assert found.method == "first look"
 
 

@@ -20,6 +20,9 @@ SETTLE_SECONDS = 6.0
 """After a minute's end before its rate is fixed, so that every server was read once more (every 5 s)."""
 
 _FIRST_LOOK_SECONDS = 60.0
+"""Of which half must be seen: the first requests of a new model come at once, and a second replica for them would be for nothing.
+Where as many go on coming, the fast path sees it within seconds.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Forecaster:
         if row is None:
             return NONE
         if not self._rungs[0].knows(row):
-            seen = self.history.recent(row, now_seconds, _FIRST_LOOK_SECONDS)
+            seen = self.history.recent(row, now_seconds, _FIRST_LOOK_SECONDS, _FIRST_LOOK_SECONDS / 2)
             return Forecast(seen, 1.5 * seen, "first look") if seen > 0 else NONE
         minutes = min(max(horizon_seconds / 60, HORIZON_MINUTES[0]), HORIZON_MINUTES[-1])
         upper = next(i for i, rung in enumerate(HORIZON_MINUTES) if minutes <= rung)

@@ -93,13 +93,15 @@ class History:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(counted * 2 >= minutes, total / counted, np.nan)
 
-    def recent(self, row: int, now_seconds: float, seconds: float) -> float:
-        """The mean rate of a model in the last seconds before `now`, as far as it was seen; 0 where it was not."""
+    def recent(self, row: int, now_seconds: float, seconds: float, least_seconds: float = 0.0) -> float:
+        """The mean rate of a model in the last seconds before `now`, as far as it was seen; 0 where it was not. What was seen for
+        less than `least_seconds` counts as if nothing more came in these.
+        """
         last = int(now_seconds // BIN_SECONDS)
         span = range(max(last - int(seconds // BIN_SECONDS), self.newest_bin - BINS + 1, 0), min(last, self.newest_bin) + 1)
         places = [number % BINS for number in span]
         seen = float(self.seen[row, places].sum()) if places else 0.0
-        return float(self.work[row, places].sum()) / seen if seen > 0 else 0.0
+        return float(self.work[row, places].sum()) / max(seen, least_seconds) if seen > 0 else 0.0
 
     def before(self, start_minute: int, minutes: int, days: int) -> Floats:
         """The mean of every row over `minutes` from `start_minute`, `days` earlier, from quarters; NaN where any is unknown."""
