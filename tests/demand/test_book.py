@@ -94,6 +94,35 @@ def test_an_operator_restart_keeps_what_was_learned_and_forecast() -> None:
     assert len(json.dumps(state)) < 4000
 
 
+def asked_steadily(until: float) -> dict[str, object]:
+    """The state of an operator that saw 10 requests a second for two hours."""
+    world = World(ner=Tenant(variant(POINTS)))
+    world.run(until - NOW, steady(50))
+    state: dict[str, object] = json.loads(json.dumps(world.book.to_state()))
+    return state
+
+
+@pytest.mark.parametrize("into_the_quarter", [20, 70, 410, 890])
+def test_a_new_operator_plans_for_what_was_asked_before_it_has_read_anything(into_the_quarter: int) -> None:
+    now = NOW + 7200 - NOW % 900 + into_the_quarter
+    book = Book.from_state(asked_steadily(now - now % 5), now=now)
+    for later in (7, 67, 127, 247):
+        found = book.demand(now + later, LIMITS, all_read=False)[NER]
+        assert found.mean == pytest.approx(10, rel=0.1), later
+        assert 9 <= found.p90 <= 15
+    assert book.demand(now + 3600, LIMITS)[NER].p90 < 9, "once all is read, nothing seen is nothing asked"
+
+
+@pytest.mark.parametrize("ahead_seconds", [600, 86_400, 40 * 86_400])
+def test_a_clock_that_ran_ahead_does_not_stop_the_forecast(ahead_seconds: int) -> None:
+    now = NOW + 7200
+    state = asked_steadily(now)
+    world = World(Book.from_state(state, now=now - ahead_seconds), ner=Tenant(variant(POINTS)))
+    world.now = now - ahead_seconds
+    world.run(240, steady(150))
+    assert world.book.demand(world.now + 7, LIMITS)[NER].p90 > 20
+
+
 @pytest.mark.parametrize("state", [{}, {"version": 2}, {"version": 1, "learning": 3, "forecasts": {"x": 1, "a/b": {}}}], ids=str)
 def test_a_state_that_cannot_be_read_starts_afresh(state: dict[str, object]) -> None:
     assert Book.from_state(state).demand(NOW, LIMITS)[NER].work_per_second == 0

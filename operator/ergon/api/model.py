@@ -233,7 +233,7 @@ class DemandStatus(Spec):
     """What is asked of the model, and what it could serve. Rounded; the live figures are metrics."""
 
     unit: Literal["requests", "tokens"] = Field(default="requests", description="What work is counted in.")
-    observed: Annotated[float, Field(ge=0)] = Field(default=0, description="Work per second over the last minute.")
+    observed: Annotated[float, Field(ge=0)] = Field(default=0, description="Work per second over the last five minutes.")
     forecast: Annotated[float, Field(ge=0)] = Field(
         default=0, description="Work per second planned for: the 90th percentile of the mean rate until the next plan takes hold."
     )
@@ -243,7 +243,7 @@ class DemandStatus(Spec):
     headroom: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="Share of the capacity that the forecast leaves free."
     )
-    method: Annotated[str, Field(max_length=32)] = Field(default="", description="How the forecast was made.")
+    method: Annotated[str, Field(max_length=128)] = Field(default="", description="How the forecast was made.")
     message: Annotated[str, Field(max_length=512)] = Field(default="", description="Why so many replicas, in one sentence.")
 
 

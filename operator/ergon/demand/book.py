@@ -158,13 +158,19 @@ class Book:
         self._scaling_of(key, now).rest()
 
     def demand(
-        self, now: float, limits: Mapping[ModelKey, Limits], horizons: Mapping[ModelKey, float] | None = None
+        self,
+        now: float,
+        limits: Mapping[ModelKey, Limits],
+        horizons: Mapping[ModelKey, float] | None = None,
+        *,
+        all_read: bool = True,
     ) -> dict[ModelKey, Demand]:
         """The demand of every model in `limits`, for a plan. Once a plan: learned points take their step here.
 
         `horizons` are seconds: the plan interval, or the model's cold start where that is longer; absent, the plan interval.
+        `all_read`: every server was read by now, so that a model of which nothing was seen was asked for nothing.
         """
-        self._advance(now)
+        self._advance(now, all_read)
         self.findings = tuple(self.learning.plan_passed())
         return {key: self._demand(key, now, each, (horizons or {}).get(key, PLAN_SECONDS)) for key, each in limits.items()}
 
@@ -203,8 +209,12 @@ class Book:
         return {"version": 1, "learning": self.learning.to_state(), "forecasts": forecasts, "peaks": peaks}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], stabilise_seconds: float = STABILISE_SECONDS) -> "Book":
-        """From what `to_state` gave; what cannot be read is left out, and another version altogether."""
+    def from_state(
+        cls, state: Mapping[str, Any], stabilise_seconds: float = STABILISE_SECONDS, now: float | None = None
+    ) -> "Book":
+        """From what `to_state` gave; what cannot be read is left out, and another version altogether. A past that lies after
+        `now`, since the clock it was kept by ran ahead, is moved back.
+        """
         book = cls(stabilise_seconds)
         if state.get("version") != 1:
             return book
@@ -216,7 +226,7 @@ class Book:
         for text, entry in forecasts.items() if isinstance(forecasts, Mapping) else ():
             namespace, slash, name = str(text).partition("/")
             if slash and isinstance(entry, Mapping):
-                book.forecaster.take_state(ModelKey(namespace, name), entry)
+                book.forecaster.take_state(ModelKey(namespace, name), entry, now)
         return book
 
     def _take_in(self, server: ServerView, windows: Mapping[ModelKey, Window]) -> None:
@@ -239,8 +249,8 @@ class Book:
             if window.arrivals or window.pending:
                 scaling.asked(window.end_seconds)
 
-    def _advance(self, now: float) -> None:
-        idle = frozenset(key for key in self.forecaster if not self._servers_of.get(key))
+    def _advance(self, now: float, all_read: bool) -> None:
+        idle = frozenset(key for key in self.forecaster if all_read and not self._servers_of.get(key))
         self.forecaster.advance(now, idle)
         self.peaks.advance(now - SETTLE_SECONDS)
 

@@ -132,12 +132,12 @@ class Forecaster:
                 state[str(rung.horizon_minutes)] = packing.pack_numbers([*rung.scores[row], *rung.offsets[row].ravel()])
         return state
 
-    def take_state(self, key: ModelKey, state: Mapping[str, Any]) -> None:
-        """Goes on from what `to_state` gave; what cannot be read is left out."""
+    def take_state(self, key: ModelKey, state: Mapping[str, Any], now_seconds: float | None = None) -> None:
+        """Goes on from what `to_state` gave; what cannot be read is left out, what lies after `now_seconds` moved back."""
         if key not in self._row:
             self._room_for(key)
         row = self._row[key]
-        level = packing.unpack_past(self.history, row, state.get("past"))
+        level = packing.unpack_past(self.history, row, state.get("past"), now_seconds)
         for rung in self._rungs:
             numbers = packing.unpack_numbers(state.get(str(rung.horizon_minutes)), METHODS + 2 * len(POINTS))
             if numbers is not None and level is not None:

@@ -53,8 +53,12 @@ def pack_past(history: History, row: int) -> str:
     return f"{newest} {largest:.6g} " + base64.b85encode(zlib.compress(codes.tobytes(), 9)).decode()
 
 
-def unpack_past(history: History, row: int, text: Any) -> float | None:
-    """Puts a packed past back in its place; the last known rate, None where there is none or the text is no past."""
+def unpack_past(history: History, row: int, text: Any, now_seconds: float | None = None) -> float | None:
+    """Puts a packed past back in its place; the last known rate, None where there is none or the text is no past.
+
+    One whose newest quarter is not over at `now_seconds` was kept by a clock that ran ahead: it is moved back until it is, since
+    no minute is counted before the newest one that is known.
+    """
     try:
         newest_text, largest, packed = text.split(" ", 2)
         newest = int(newest_text)
@@ -67,6 +71,8 @@ def unpack_past(history: History, row: int, text: Any) -> float | None:
         return None
     if len(values) != _DAY + _HOURS or newest < 0 or not np.nan_to_num(values).max() < np.inf:
         return None
+    if now_seconds is not None:
+        newest = min(newest, int(now_seconds // 60) // PER_QUARTER - 1)
     quarters = np.concatenate([values[:_DAY], np.repeat(values[_DAY:], 4)])
     now = history.closed_minute // PER_QUARTER if history.closed_minute >= 0 else newest
     numbers = newest - np.arange(len(quarters))

@@ -134,6 +134,9 @@ class Rung:
         self._errors[row, :, :, :9] = np.minimum(offsets, 0)[:, :, None]
         self._errors[row, :, :, 9] = offsets
         self._noted[row] = 10
+        methods, spreads = self.best[row] // _SPREADS, self.best[row] % _SPREADS
+        more = np.where(spreads < 2, offsets[methods, np.minimum(spreads, 1)], 0.0)
+        self.mean[row], self.p90[row] = level, level + max(0.0, float(more.mean()))  # until a minute is closed
 
     def tick(self, history: History) -> None:
         """Takes in the minute that was closed last; judges what has come due, and forecasts anew."""

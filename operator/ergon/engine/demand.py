@@ -1,6 +1,7 @@
 """From what servers count to what a plan must hold: feeds the book of demand, and asks it every plan, and for what is urgent."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +22,10 @@ log = logging.getLogger("ergon.demand")
 
 LOOK_SECONDS = 5.0
 """Between two looks for what is urgent: more is planned for within two of them."""
-SHOWN_SECONDS = 60.0
+SHOWN_SECONDS = 300.0
 """Over which a status says what was asked."""
+BUSY_SECONDS = 60.0
+"""Over which a pool's busy share is a mean."""
 CHANGED = 0.02
 """Of a model's demand: what changes by less is no ground for another plan."""
 NO_POINTS = "without operating points it has its least replicas; ergon profile measures what one of them serves"
@@ -66,7 +69,7 @@ class DemandKeeper:
         self._plan_seconds = plan_seconds
         self._demand: dict[ModelKey, Demand] = {}
         self._planned_for: dict[ModelKey, float] = {}
-        self._counted: dict[ServerKey, Counted] = {}
+        self._busy: dict[ServerKey, float] = {}
         self._latency: dict[ModelKey, dict[ServerKey, float]] = {}
         self._unserved: Mapping[ModelKey, float] = {}
         self._capacity: Mapping[ModelKey, float] = {}
@@ -87,7 +90,7 @@ class DemandKeeper:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what an operator before this one learned."""
-        self.book = Book.from_state(state, self._stabilise_seconds)
+        self.book = Book.from_state(state, self._stabilise_seconds, self._clock())
 
     def to_state(self) -> dict[str, Any]:
         """What another process needs to go on."""
@@ -117,7 +120,7 @@ class DemandKeeper:
         }
         windows = self.book.observe(view, readings, at)
         counted = Counted(readings, windows, {key: tenant.instances for key, tenant in tenants.items()})
-        self._counted[agent.key] = counted
+        self._busy[agent.key] = _smoothed(self._busy.get(agent.key), counted)
         for key, window in windows.items():
             self._note_requests(key, window, at)
         for key in tenants:
@@ -159,7 +162,7 @@ class DemandKeeper:
     def server_gone(self, server: ServerKey) -> None:
         """A server ended, and what it counted with it."""
         self.book.server_gone(server)
-        self._counted.pop(server, None)
+        self._busy.pop(server, None)
         for by_server in self._latency.values():
             by_server.pop(server, None)
 
@@ -233,7 +236,7 @@ class DemandKeeper:
     def _plan_anew(self) -> list[ModelKey]:
         limits, before = self._limits(), self._demand
         horizons = {key: max(self._plan_seconds, seconds) for key, seconds in self._cold_start_seconds.items()}
-        self._demand = self.book.demand(self._clock(), limits, horizons)
+        self._demand = self.book.demand(self._clock(), limits, horizons, all_read=self.settled)
         for finding in self.book.findings:
             log.warning("%s", finding.message)
         for key, (work, why) in self.at_least().items():
@@ -339,8 +342,8 @@ class DemandKeeper:
         return {key: (demand.observed, demand.work_per_second) for key, demand in self._demand.items()}
 
     def busy_share(self, pool: str) -> float | None:
-        """The mean over a pool's servers of their busy share; None where nothing was counted."""
-        shares = [counted.busy_share for server, counted in self._counted.items() if server.pool == pool]
+        """The mean over a pool's servers of their busy share of the last minute; None where nothing was counted."""
+        shares = [share for server, share in self._busy.items() if server.pool == pool]
         return sum(shares) / len(shares) if shares else None
 
     def _status_changed(self, key: ModelKey) -> bool:
@@ -381,6 +384,14 @@ def counters_of(statistics: ModelStatistics, metrics: ModelMetrics | None, at_se
         pending=metrics.pending if metrics is not None else None,
         epoch=epoch,
     )
+
+
+def _smoothed(before: float | None, counted: Counted) -> float:
+    """The busy share of about the last minute: single readings of a few seconds are chance."""
+    if before is None or not counted.readings:
+        return counted.busy_share
+    seconds = max((window.seconds for window in counted.windows.values()), default=0.0)
+    return before + (1 - math.exp(-seconds / BUSY_SECONDS)) * (counted.busy_share - before)
 
 
 def _asleep(demand: Mapping[ModelKey, Demand]) -> set[ModelKey]:

@@ -8,8 +8,15 @@ from typing import Any
 CHANGED_MUCH = 0.2
 """A figure is rewritten when it is a fifth away from what stands."""
 DIGITS = 3
-_FOLLOWS = frozenset({"headroom"})
-"""Made from the others, so that nothing is rewritten for it alone."""
+_LEAST_WORK, _LEAST_OF_CAPACITY, _LEAST_SHARE = 0.05, 0.02, 0.05
+"""What a rate per second moves by at least, absolutely and of what the model can serve, and a busy share, before it has changed:
+chance alone moves small ones by a fifth all the time.
+"""
+_LONGEST_METHOD, _LONGEST_MESSAGE = 128, 512
+_FOLLOWS = frozenset({"headroom", "method"})
+"""Made from the others, or of how they were made: nothing is rewritten for it alone."""
+_WITH_DEMAND = ("steady at ", "up from ", "down from ")
+"""How sentences of the demand's course begin: one says no more than another while the figures are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,8 @@ def demand_status(view: DemandView) -> dict[str, Any]:
         "unit": view.unit,
         "observed": rounded(view.observed),
         "forecast": rounded(view.forecast),
-        "method": view.method,
-        "message": view.message[:512],
+        "method": view.method[:_LONGEST_METHOD],
+        "message": view.message[:_LONGEST_MESSAGE],
     }
     if view.capacity is not None:
         body["capacity"] = rounded(view.capacity)
@@ -81,7 +88,7 @@ def keep(new: Mapping[str, Any], previous: Mapping[str, Any] | None) -> Mapping[
     """
     if previous is None or previous.keys() != new.keys():
         return new
-    return previous if all(_alike(new[name], previous[name]) for name in new.keys() - _FOLLOWS) else new
+    return previous if all(_alike(new[name], previous[name], _least(name, new)) for name in new.keys() - _FOLLOWS) else new
 
 
 def keep_figures(new: Mapping[str, Any], previous: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -96,13 +103,22 @@ def same_wording(one: str, other: str) -> bool:
     return _wording(one) == _wording(other)
 
 
-def _alike(new: Any, old: Any) -> bool:
+def _least(name: str, figures: Mapping[str, Any]) -> float:
+    """By how much a figure moves at least before it has changed."""
+    if name in ("observed", "forecast"):
+        return max(_LEAST_WORK, _LEAST_OF_CAPACITY * float(figures.get("capacity", 0.0)))
+    return _LEAST_SHARE if name == "busyShare" else 0.0
+
+
+def _alike(new: Any, old: Any, least: float = 0.0) -> bool:
     if isinstance(new, int | float) and isinstance(old, int | float):
-        return abs(new - old) <= CHANGED_MUCH * max(abs(new), abs(old))
+        return abs(new - old) <= max(least, CHANGED_MUCH * max(abs(new), abs(old)))
     if isinstance(new, str) and isinstance(old, str):
         return same_wording(new, old)
     return bool(new == old)
 
 
 def _wording(text: str) -> str:
+    if text.startswith(_WITH_DEMAND):
+        return _WITH_DEMAND[0]
     return "".join(character for character in text if not (character.isdigit() or character in ".,"))
