@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ergon.local.state import state_folder
+from tests.examples import THOROUGH, TIMES
 
 # A busy machine is no finding: what properties promise is not how fast they are drawn or judged.
 settings.register_profile("ergon", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(THOROUGH, settings.get_profile("ergon"), max_examples=100 * TIMES)
 settings.load_profile("ergon")
 
 ERGON = Path(sys.executable).with_name("ergon")
