@@ -22,11 +22,13 @@ ERGON = Path(sys.executable).with_name("ergon")
 
 _RUN = "ERGON_TEST_RUN"
 _FIRST = (
-    "engine/test_planning.py",
-    "engine/test_refusals.py",
     "engine/test_faults.py",
-    "engine/test_story.py",
+    "engine/test_planning.py",
+    "engine/test_sleep.py",
+    "engine/test_routes.py",
     "engine/test_faults_api.py",
+    "engine/test_refusals.py",
+    "engine/test_story.py",
     "engine/test_moves.py",
     "engine/",
     "gateway/",
