@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format types contracts crds manifests tables test test-pure test-cluster demo demo-down bench bench-energy lock clean
+.PHONY: help install lint format types contracts crds manifests tables test test-pure test-thorough test-cluster demo demo-down bench bench-energy lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,10 +42,13 @@ tables: install ## Write the tables that the READMEs show anew, as ergon plan pr
 
 test: install ## Run all checks and tests beside each other, on local clusters of their own
 	@scripts/beside cluster="$(MAKE) --no-print-directory test-cluster" \
-		lint="$(MAKE) --no-print-directory lint" pure="$(MAKE) --no-print-directory test-pure"
+		lint="nice $(MAKE) --no-print-directory lint" pure="$(MAKE) --no-print-directory test-pure"
 
 test-pure: install ## Tests that need no cluster
 	@python -m pytest -m "not cluster"
+
+test-thorough: install ## Tests that need no cluster, with ten times as many drawn examples: for a change of the planner
+	@python -m pytest -m "not cluster" --hypothesis-profile=thorough --timeout=3600
 
 test-cluster: install ## Tests against a real API server, Triton and rclone, in a local cluster
 	@scripts/test-cluster

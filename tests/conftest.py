@@ -11,20 +11,24 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from ergon.local.state import state_folder
+from tests.examples import THOROUGH, TIMES
 
 # A busy machine is no finding: what properties promise is not how fast they are drawn or judged.
 settings.register_profile("ergon", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(THOROUGH, settings.get_profile("ergon"), max_examples=100 * TIMES)
 settings.load_profile("ergon")
 
 ERGON = Path(sys.executable).with_name("ergon")
 
 _RUN = "ERGON_TEST_RUN"
 _FIRST = (
-    "engine/test_planning.py",
-    "engine/test_refusals.py",
     "engine/test_faults.py",
-    "engine/test_story.py",
+    "engine/test_planning.py",
+    "engine/test_sleep.py",
+    "engine/test_routes.py",
     "engine/test_faults_api.py",
+    "engine/test_refusals.py",
+    "engine/test_story.py",
     "engine/test_moves.py",
     "engine/",
     "gateway/",

@@ -85,20 +85,33 @@ class Reader:
             raise ReadError(f"GET {path}: {status} {text[:500]}")
         return dict(json.loads(text))
 
+    def allowed(self, wish: Object, user: str, *groups: str) -> bool:
+        """Whether the authorizer lets a user do what the resourceAttributes of a SubjectAccessReview say. Raises ReadError."""
+        spec = {"user": user, "groups": list(groups), "resourceAttributes": wish}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        status, text = self._ask(path, json.dumps(review))
+        if status != http.HTTPStatus.CREATED:
+            raise ReadError(f"POST {path}: {status} {text[:500]}")
+        return bool(json.loads(text)["status"]["allowed"])
+
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
 
-    def _ask(self, path: str) -> tuple[int, str]:
+    def _ask(self, path: str, question: str | None = None) -> tuple[int, str]:
         for anew in (False, True):
             try:
-                self._connection.request("GET", path)
+                if question is None:
+                    self._connection.request("GET", path)
+                else:
+                    self._connection.request("POST", path, question, {"Content-Type": "application/json"})
                 with self._connection.getresponse() as answer:
                     return answer.status, answer.read().decode()
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()  # one that was kept may have been closed meanwhile: the next request opens one
                 if anew:
-                    raise ReadError(f"GET {path}: {type(error).__name__}: {error}") from error
+                    raise ReadError(f"{path}: {type(error).__name__}: {error}") from error
         raise AssertionError("unreachable")
 
 

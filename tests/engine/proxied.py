@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from tests.engine.world import BIN, World
+from tests.engine.world import World
+from tests.inside import inside
 
 _EVERYWHERE = ["specializedmodels", "acceleratorpools", "energybudgets", "namespaces", "nodes", "services", "endpointslices"]
 KINDS = [*_EVERYWHERE, "httproutes", "pods", "statefulsets"]
@@ -27,17 +28,7 @@ class ApiProxy:
         user = {"name": "proxied", "user": {}}
         config = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "proxied"}
         self.kubeconfig.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", **config}))
-        command = [
-            str(BIN / "ergon"),
-            "local",
-            "exec",
-            "--name",
-            world.cluster.name,
-            "--",
-            sys.executable,
-            str(_SCRIPT),
-            str(port),
-        ]
+        command = inside(world.cluster.name, sys.executable, str(_SCRIPT), str(port))
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._read() == "serving"
 

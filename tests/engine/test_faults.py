@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 HANGS = "import time\n\n\nclass TritonPythonModel:\n    def initialize(self, args):\n        time.sleep(3600)\n"
 SLOW = ECHO.replace(
     "class TritonPythonModel:\n",
-    "class TritonPythonModel:\n    def initialize(self, args):\n        import time\n\n        time.sleep(3)\n\n",
+    "class TritonPythonModel:\n    def initialize(self, args):\n        import time\n\n        time.sleep(2)\n\n",
 )
 
 
@@ -36,7 +36,7 @@ def test_the_operator_killed_at_any_point_goes_on_where_it_was(world: World, ope
         world.ready(ns, "stands")
         stubs = stub_pids(f"{ns}.stands")
         with world.clients(ns, "stands") as clients:
-            for delay in (0.0, 0.05, 0.15, 0.4, 1.5):
+            for delay in (0.0, 0.1, 0.4, 1.5):
                 name = f"m{int(delay * 1000)}"
                 world.apply(model(ns, name, uri))
                 time.sleep(delay)
@@ -115,7 +115,7 @@ def test_a_deleted_pod_is_replaced_with_its_models(world: World) -> None:
         world.ready(ns, "echo")
         uid = (world.get("pod", "ergon-cpu-0", "-n", "ergon-system") or {})["metadata"]["uid"]
         world.kubectl("delete", "pod", "ergon-cpu-0", "-n", "ergon-system", "--wait=false")
-        until(lambda: not world.endpoints(ns, "echo"), "its endpoint gone", 10)
+        until(lambda: not world.endpoints(ns, "echo"), "its endpoint gone", 30)
 
         def replaced() -> bool:
             pod = world.get("pod", "ergon-cpu-0", "-n", "ergon-system")

@@ -11,7 +11,8 @@ from tests.engine.gateway import asleep, burst, gateway_and_operator, kill, pods
 from tests.engine.world import Object, Operator, World, model, pool, until, write_model
 
 pytestmark = pytest.mark.cluster
-WAKE_BEYOND_LOAD_SECONDS = 1.5
+WAKE_BEYOND_LOAD_SECONDS = 2.5
+"""Less than the 3 s after which a gateway asks again: the first wake was heard."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,7 +67,7 @@ def test_a_pool_without_servers_starts_one(world: World) -> None:
 
 
 def test_a_thousand_requests_wake_it_once_and_none_fails(world: World, gateway: Operator) -> None:
-    with sleepy(world, idle_after="30s") as (namespace, name):
+    with sleepy(world, idle_after="10s") as (namespace, name):
         before = gateway.log.count("is brought up")
         result = burst(world, url_of(namespace, name), 1000, seconds=30)
         print(result)
@@ -81,7 +82,7 @@ def test_what_sleeps_when_the_operator_is_killed_is_answered_or_refused_in_time(
         begun = time.monotonic()
         refused = burst(world, url_of(namespace, name), 5, seconds=4)
         assert refused["statuses"] == {"503": 5}, refused
-        assert time.monotonic() - begun < 12
+        assert time.monotonic() - begun < 30
         results: list[Object] = []
         waiting = threading.Thread(target=lambda: results.append(burst(world, url_of(namespace, name), 5, seconds=60)))
         waiting.start()
@@ -92,7 +93,7 @@ def test_what_sleeps_when_the_operator_is_killed_is_answered_or_refused_in_time(
 
 
 def test_a_new_operator_lets_sleep_what_slept(world: World) -> None:
-    with sleepy(world, idle_after="20s") as (namespace, name):
+    with sleepy(world) as (namespace, name):
         operator = next(each for each in world.operators if each.process.poll() is None)
         operator.kill()
         new = world.operator(identity=operator.identity)

@@ -8,7 +8,8 @@ import pytest
 
 from ergon.local import triton_env
 from ergon.local.progress import Progress
-from tests.engine.world import BIN, Object, World, model, until, write_model
+from tests.engine.world import Object, World, model, until, write_model
+from tests.inside import inside
 
 pytestmark = pytest.mark.cluster
 
@@ -23,7 +24,7 @@ def s3(world: World) -> Iterator[str]:
     (root / "models").mkdir(parents=True, exist_ok=True)
     write_model(root / "models", "echo", factor=7)
     rclone = triton_env.provide(Progress()) / "venv" / "bin" / "rclone"
-    command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--", str(rclone), "serve", "s3", str(root)]
+    command = inside(world.cluster.name, str(rclone), "serve", "s3", str(root))
     process = subprocess.Popen(
         [*command, "--addr=127.0.0.1:9100", f"--auth-key={KEYS[0]},{KEYS[1]}"],
         stdout=subprocess.DEVNULL,

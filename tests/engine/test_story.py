@@ -65,9 +65,7 @@ def test_apply_ask_change_scale_delete(world: World) -> None:
         assert world.kubectl("wait", "--for=condition=Ready", "sm/echo", "-n", ns, "--timeout=5s").returncode == 0
 
         world.kubectl("delete", "sm", "echo", "-n", ns)
-        began = time.monotonic()
-        until(lambda: not left_of(world, ns, "echo"), "everything of the model gone", 15)
-        assert time.monotonic() - began < 15
+        until(lambda: not left_of(world, ns, "echo"), "everything of the model gone", 40)
 
 
 def test_a_broken_revision_leaves_the_old_one_serving_and_is_told(world: World) -> None:

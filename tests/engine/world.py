@@ -17,12 +17,13 @@ from typing import Any, Protocol, TypeVar
 
 import yaml
 
+from tests.inside import inside
 from tests.reader import Reader, ReadError
 
 Object = dict[str, Any]
 T = TypeVar("T")
 BIN = Path(sys.executable).parent
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 
 ECHO = """
 import triton_python_backend_utils as pb
@@ -151,13 +152,15 @@ class World:
         try:
             yield name
         finally:  # also where a test fails: the next one waits until these models are gone
+            # The namespace controller begins 5 s after a deletion, so what the next test waits for is deleted here.
+            self.kubectl("delete", "sm,troute", "--all", "-n", name, "--wait=false", check=False)
             self.kubectl("delete", "namespace", name, "--wait=false", check=False)
 
     # Inside the cluster's network
 
     def inside(self, *command: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command where pod addresses and Service names work."""
-        full = [str(BIN / "ergon"), "local", "exec", "--name", self.cluster.name, "--", *command]
+        full = inside(self.cluster.name, *command)
         return subprocess.run(full, capture_output=True, text=True, check=False, timeout=seconds)
 
     def ask(self, namespace: str, name: str, value: float = 21.0) -> float:
@@ -194,7 +197,7 @@ class World:
 
     def talking(self, script: Path, *arguments: str, says: str) -> "subprocess.Popen[str]":
         """A script that runs inside and is spoken with through pipes, once its first line is what it `says`."""
-        full = [str(BIN / "ergon"), "local", "exec", "--name", self.cluster.name, "--", sys.executable, str(script), *arguments]
+        full = inside(self.cluster.name, sys.executable, str(script), *arguments)
         process = subprocess.Popen(full, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline().strip() == says
@@ -254,8 +257,7 @@ class Operator:
     ) -> None:
         self.identity, self.kubeconfig, self.port = identity, kubeconfig, port
         self.log_file = world.cluster.kubeconfig.parent / f"{identity}-{port}.log"
-        command = [str(BIN / "ergon"), "local", "exec", "--name", world.cluster.name, "--"]
-        command += ["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig is not None else []
+        command = inside(world.cluster.name, *(["env", f"KUBECONFIG={kubeconfig}"] if kubeconfig is not None else []))
         command += [str(BIN / "ergon"), "run", "--address=127.0.0.1", f"--port={port}", f"--identity={identity}"]
         command += ["--log-format=text", "--allow-private-addresses", "--connection-age=2"]
         command += ["--gateway=ergon-gateway/ergon", *arguments]

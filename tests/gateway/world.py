@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engine.world import BIN, World, model, processes, until, write_model
+from tests.inside import inside
 
 Object = dict[str, Any]
 SCORED_CONFIG = """
@@ -149,7 +150,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.log_file = self.world.cluster.kubeconfig.parent / f"gateway-{self.number}.log"
-        command = [str(BIN / "ergon"), "local", "exec", "--name", self.world.cluster.name, "--", str(BIN / "ergon"), "gateway"]
+        command = inside(self.world.cluster.name, str(BIN / "ergon"), "gateway")
         command += ["--host=127.0.0.1", f"--http-port={self.number}", f"--grpc-port={self.number + 1}"]
         command += [f"--health-port={self.number + 2}", "--log-format=text", "--drain-seconds=1", *self.arguments]
         with self.log_file.open("w") as log:

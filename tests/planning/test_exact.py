@@ -8,6 +8,7 @@ from bench.plan.shapes import SIZES, Style
 
 from ergon.fleet.types import Fleet
 from ergon.planning import plan
+from tests.examples import examples
 from tests.planning.compare import Compared, compared
 from tests.planning.fleets import SOLVABLE, random_fleet
 from tests.planning.judge import violations
@@ -24,7 +25,7 @@ def checked(fleet: Fleet, seed: object) -> Compared:
     return found
 
 
-@pytest.mark.parametrize("first", [0, 30])
+@pytest.mark.parametrize("first", range(0, examples(30), 30))
 def test_plans_of_tiny_fleets_are_optimal_or_close(first: int) -> None:
     found = [checked(random_fleet(random.Random(seed), SOLVABLE), seed) for seed in range(first, first + 30)]
     assert max(one.gap for one in found) <= WORST_GAP
@@ -33,6 +34,6 @@ def test_plans_of_tiny_fleets_are_optimal_or_close(first: int) -> None:
 
 @pytest.mark.parametrize("style", Style)
 def test_plans_of_generated_tiny_fleets_are_optimal_or_close(style: Style) -> None:
-    found = [checked(instance(SIZES["tiny"], style, seed, 0.8), (style, seed)) for seed in (1, 2)]
+    found = [checked(instance(SIZES["tiny"], style, seed, 0.8), (style, seed)) for seed in range(1, 1 + examples(1))]
     assert max(one.gap for one in found) <= WORST_GAP
     assert [one.failure for one in found if one.failure] == []

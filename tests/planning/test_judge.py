@@ -9,6 +9,7 @@ import pytest
 from ergon.api.types import LabelSelector
 from ergon.fleet.types import Fleet, Model, ModelKey, OperatingPoint, Pool, Replica, ServerKey, Source, Variant, WattLimit
 from ergon.planning import Alternative, Load, Plan, Reason
+from tests.examples import examples
 from tests.planning import law
 from tests.planning.exact import exact
 from tests.planning.fleets import SOLVABLE, random_fleet
@@ -148,7 +149,7 @@ def test_a_pool_that_keeps_its_nodes_pays_for_all_of_them() -> None:
 
 
 def test_exact_optima_have_nothing_wrong_with_them() -> None:
-    for seed in range(60):
+    for seed in range(examples(20)):
         fleet = random_fleet(random.Random(seed), SOLVABLE)
         optimum = exact(fleet, margin=1e-6)
         assert optimum is not None
