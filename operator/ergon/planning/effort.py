@@ -25,7 +25,6 @@ class Effort:
     priced, in fleets of at most `pattern_columns` candidates (0: no patterns). `caps`: pools capped at fewer servers, one after
     the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that are tried to be emptied, and rounds of
     ruin and recreate. `only_mend`: where the current replicas can be mended so that nothing is short, no other plan is sought.
-    `gives_up`: what nothing needs goes, where that takes no loading; False for a caller who knows better what may go.
     `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
     """
 
@@ -44,7 +43,6 @@ class Effort:
     closings: int = 200
     rounds: int = 700
     only_mend: bool = False
-    gives_up: bool = True
     solver_seconds: float = 20.0
 
     @classmethod

@@ -11,7 +11,6 @@ from ergon.planning.dive import Dive, patterns_of
 from ergon.planning.effort import Effort
 from ergon.planning.exact import may_be_whole, solve_whole
 from ergon.planning.improve import improve, serve_lacking
-from ergon.planning.lighten import lighten
 from ergon.planning.limits import Limit
 from ergon.planning.master import Master
 from ergon.planning.packing import pack
@@ -53,8 +52,6 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
     if effort.only_mend and before is not None and _priced(before) and problem.standing:
         again = mend_again(problem, limits, before)
         if again is not None:
-            if effort.gives_up:
-                lighten(again)
             hold_limits(again)
             if not _short(again):
                 return Found(again, None, ())
@@ -123,7 +120,6 @@ def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, e
         proof = _exactly(best, effort)
     drop_idle(best.servers)
     settled = settle(best.servers)
-    lighten(settled)
     hold_limits(settled)
     return Found(settled, level, (), proof)
 
