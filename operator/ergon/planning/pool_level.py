@@ -1,15 +1,17 @@
 """The optimum over whole pools: which share of each model goes where, how many servers and nodes are on, and what that bounds."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.effort import Effort
 from ergon.planning.limits import Limit
 from ergon.planning.linear import INFINITY, Answer, Prices
-from ergon.planning.pool_programme import PoolLevel, PoolProgramme
+from ergon.planning.pool_programme import SIFTED_FROM, PoolLevel, PoolProgramme
 from ergon.planning.problem import Problem
 
-__all__ = ["PoolLevel", "bound_at_prices", "bound_in_watts", "guide", "solve_pools"]
+__all__ = ["PoolLevel", "bound_at_prices", "bound_in_watts", "guide", "is_large", "solve_pools"]
 
 
 def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
@@ -26,6 +28,8 @@ def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> 
     if relaxed is None:
         return None
     if model.lacks(relaxed):
+        if is_large(problem):  # a solve for each tier takes minutes; packing goes by priority anyway
+            return model.read(relaxed, relaxed.prices, relaxed.bound, none_short=False)
         return _solve_short(problem, limits, effort)
     for column in (*model.columns.unserved.tolist(), *model.columns.missing.tolist()):
         model.solver.set_column(column, 0.0, 0.0)
@@ -58,7 +62,8 @@ def _in_whole(model: PoolProgramme, relaxed: Answer, effort: Effort, *, none_sho
         whole = model.solver.in_whole(effort.mip_nodes, gap=1e-4)
         if whole is not None:
             solved, bound = whole, max(bound, whole.bound)
-    return model.read(solved, relaxed.prices, bound, none_short=none_short)
+    level = model.read(solved, relaxed.prices, bound, none_short=none_short)
+    return replace(level, in_whole=solved is not relaxed)
 
 
 def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
@@ -102,3 +107,8 @@ def bound_at_prices(
     """
     model = PoolProgramme(problem, limits, effort, lenient=lacking is not None, watts=True)
     return model.bound_at(prices, lacking)
+
+
+def is_large(problem: Problem) -> bool:
+    """Whether the programme is solved by sifting, and as seldom as may be."""
+    return len(problem.candidates.model) > SIFTED_FROM

@@ -137,7 +137,8 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
     v, p = np.nonzero(reason == len(ORDER))
     standing_only, gone, refused = _refusals(fleet, variants, model_of, models, pools, v, p)
     v, p, standing_only = v[~gone], p[~gone], standing_only[~gone]
-    refused = {int(new): refused[int(old)] for new, old in enumerate(np.flatnonzero(~gone)) if int(old) in refused}
+    if refused:
+        refused = {int(new): refused[int(old)] for new, old in enumerate(np.flatnonzero(~gone)) if int(old) in refused}
     cost = on.watt_cost[p] * best.slope_watts[v, p]
     awake_cost = on.watt_cost[p] * best.awake_watts[v, p]
     rho = busy_up_to_peaks(fleet, models, pools, model_of[v], p, best.rho[v, p], best.mu[v, p])

@@ -353,7 +353,7 @@ def lacking_work(servers: Servers, m: int) -> float:
 
 def any_lacks(servers: Servers) -> bool:
     """Whether any model's demand is not met."""
-    return any(lacking_work(servers, m) > 0 for m in range(len(servers.homes)))
+    return bool(shortfall(servers)[1].any())
 
 
 def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> bool:
@@ -367,10 +367,12 @@ def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]])
 
 def shortfall(servers: Servers) -> tuple[Floats, Floats]:
     """By model: replicas missing, and work per second unserved."""
-    table = servers.table
-    missing = np.array([max(0, table.lowest[m] - len(homes)) for m, homes in enumerate(servers.homes)], float)
-    unserved = np.array([lacking_work(servers, m) for m in range(len(servers.homes))], float)
-    return missing, unserved
+    problem = servers.problem
+    replicas = np.array([len(homes) for homes in servers.homes], np.int64)
+    missing = np.maximum(np.minimum(problem.lowest, problem.highest) - replicas, 0).astype(float)
+    served = np.array([work if work is not None else servers.served(m) for m, work in enumerate(servers.work)], float)
+    unserved = problem.demand - served
+    return missing, np.where(unserved > 1e-9 * problem.demand, unserved, 0.0)
 
 
 def rank_of_shortfall(servers: Servers) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ from ergon.planning.limits import Limit
 from ergon.planning.placing import Placer
 from ergon.planning.power import Figures, figures
 from ergon.planning.problem import Problem
-from ergon.planning.servers import Servers, lacking_work, less_short, rank_of_shortfall
+from ergon.planning.servers import Servers, less_short, rank_of_shortfall, shortfall
 from ergon.planning.shares import find_shares, share_out
 
 LEAST_SAVING = 0.03
@@ -108,9 +108,10 @@ def _closed(servers: Servers, c: int) -> bool:
 
 def lacking(servers: Servers) -> list[int]:
     """Models that lack work or replicas, the most important and then the largest first."""
-    table, tier = servers.table, servers.problem.tier
-    found = [m for m in range(len(servers.homes)) if lacking_work(servers, m) > 0 or len(servers.homes[m]) < table.lowest[m]]
-    return sorted(found, key=lambda m: (tier[m], -lacking_work(servers, m), m))
+    missing, unserved = shortfall(servers)
+    found, tier = np.flatnonzero((missing > 0) | (unserved > 0)), servers.problem.tier
+    order: list[int] = found[np.lexsort((found, -unserved[found], tier[found]))].tolist()
+    return order
 
 
 def drop_idle(servers: Servers) -> None:
