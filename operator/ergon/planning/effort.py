@@ -24,8 +24,9 @@ class Effort:
     anew, in larger fleets the first ones only; the best `starts` of the packings are improved. `pattern_rounds`: rounds in
     which patterns of whole servers are priced, in fleets of at most `pattern_columns` candidates (0: no patterns). `caps`:
     pools capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that
-    are tried to be emptied, and rounds of ruin and recreate. `only_mend`: where the current replicas can be mended so that nothing is short, no other plan is sought.
-    `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
+    are tried to be emptied, and rounds of ruin and recreate. `only_mend`: where the current replicas can be mended so that
+    nothing is short, no other plan is sought. `solver_seconds` guards against a solver that hangs, and is no part of the
+    effort: when it strikes, the plan says so.
     """
 
     mip_nodes: int = 200
