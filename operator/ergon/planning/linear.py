@@ -14,8 +14,8 @@ from ergon.planning.arrays import Bools, Floats, Ints
 INFINITY = float("inf")
 
 
-_MOST_SIFTINGS = 4
-"""After so many the prices hardly change, and any prices give a bound."""
+_MOST_SIFTINGS, _SIFTED_ENOUGH = 4, 2e-3
+"""After so many, or where the bound is so near to the cost, the prices hardly change; and any prices give a bound."""
 
 
 class _Quiet(highspy.Highs):
@@ -281,7 +281,7 @@ class Solver:
             found = Answer(values, answer.cost, self._priced_bound(answer.prices), True, answer.prices)
             reduced = np.where(active | (self.upper <= self.lower), 0.0, self._reduced(answer.prices) / (1.0 + np.abs(self.cost)))
             called = np.flatnonzero(reduced < -1e-7)
-            if not len(called):
+            if not len(called) or found.cost - found.bound <= _SIFTED_ENOUGH * abs(found.cost):
                 break
             most = int(active.sum()) // 3
             active[called[np.argsort(reduced[called], kind="stable")[:most]]] = True

@@ -13,6 +13,9 @@ from ergon.planning.problem import Problem
 
 __all__ = ["PoolLevel", "bound_at_prices", "bound_in_watts", "guide", "is_large", "solve_pools"]
 
+_FILL_OF_LARGE = 0.96
+"""Of a server's busy share what the pool level gives away in large fleets."""
+
 
 def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
     """The pool-level optimum, with its bound; None when the solver has no answer in its time."""
@@ -23,13 +26,13 @@ def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> 
         models = np.zeros(len(problem.models))
         least = problem.on.least.astype(float)
         return PoolLevel(none, none, least, pools, pools, pools, models, models, sunk, none_short=True)
+    if is_large(problem):
+        return _solve_large(problem, limits, effort)
     model = PoolProgramme(problem, limits, effort, lenient=False)
     relaxed = model.relaxed()
     if relaxed is None:
         return None
     if model.lacks(relaxed):
-        if is_large(problem):  # a solve for each tier takes minutes; packing goes by priority anyway
-            return model.read(relaxed, relaxed.prices, relaxed.bound, none_short=False)
         return _solve_short(problem, limits, effort)
     for column in (*model.columns.unserved.tolist(), *model.columns.missing.tolist()):
         model.solver.set_column(column, 0.0, 0.0)
@@ -64,6 +67,26 @@ def _in_whole(model: PoolProgramme, relaxed: Answer, effort: Effort, *, none_sho
             solved, bound = whole, max(bound, whole.bound)
     level = model.read(solved, relaxed.prices, bound, none_short=none_short)
     return replace(level, in_whole=solved is not relaxed)
+
+
+def _solve_large(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
+    """The same with one relaxation for packing and for the bound, where each takes seconds.
+
+    A part of each server is kept back for what packing loses; at prices for whole servers the relaxation's are a bound all the
+    same. Where something lacks, packing goes by priority: a relaxation for each would take minutes.
+    """
+    model = PoolProgramme(problem, limits, effort, lenient=False, fill=_FILL_OF_LARGE)
+    relaxed = model.relaxed()
+    if relaxed is None:
+        return None
+    named = model.name_prices(relaxed.prices)
+    prices = {
+        name: (of, priced * _FILL_OF_LARGE if name in ("pool busy", "level load") else priced)
+        for name, (of, priced) in named.items()
+    }
+    bound = PoolProgramme(problem, limits, effort, lenient=False).bound_at(prices, None)
+    level = model.read(relaxed, relaxed.prices, bound, none_short=not model.lacks(relaxed))
+    return replace(level, prices=prices)
 
 
 def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:

@@ -25,8 +25,11 @@ AWAKE_LEVELS = 4
 SIFTED_FROM = 60000
 """Candidates from which on the relaxation is solved by sifting."""
 
-_SIFTED_FIRST = 4
-"""Candidates of each model that sifting begins with."""
+_SIFTED_FIRST, _SIFTED_EVERY = 3, 6
+"""Candidates of each model that sifting begins with: the cheapest, and every so many-th of the others.
+
+Without the others all models have the same few pools, which are full, and the first prices are those of going unserved.
+"""
 
 _NONE = 1e-7
 """Shortfall below this, as a share of a model's demand, is a solver's rounding."""
@@ -436,12 +439,12 @@ def _price_of(worth: Floats, amount: Floats, allowed: float) -> float:
 
 
 def _first_of_each(models: Ints, worth: Floats) -> Bools:
-    """Which entries are among the few least of their model."""
+    """Which entries are among the few least of their model, or among every so many of the others."""
     order = np.lexsort((worth, models))
     ranked = models[order]
     rank = np.arange(len(order)) - np.searchsorted(ranked, ranked)
     first = np.zeros(len(order), np.bool_)
-    first[order[rank < _SIFTED_FIRST]] = True
+    first[order[(rank < _SIFTED_FIRST) | ((rank + ranked) % _SIFTED_EVERY == 0)]] = True
     return first
 
 
