@@ -16,6 +16,9 @@ __all__ = ["PoolLevel", "bound_at_prices", "bound_in_watts", "guide", "is_large"
 _FILL_OF_LARGE = 0.96
 """Of a server's busy share what the pool level gives away in large fleets."""
 
+_PATIENCE_OF_LARGE = 4.0
+"""Times the guard of others: a relaxation takes 3 s of a core, which on a machine that is kept busy is many."""
+
 
 def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
     """The pool-level optimum, with its bound; None when the solver has no answer in its time."""
@@ -75,7 +78,8 @@ def _solve_large(problem: Problem, limits: tuple[Limit, ...], effort: Effort) ->
     A part of each server is kept back for what packing loses; at prices for whole servers the relaxation's are a bound all the
     same. Where something lacks, packing goes by priority: a relaxation for each would take minutes.
     """
-    model = PoolProgramme(problem, limits, effort, lenient=False, fill=_FILL_OF_LARGE)
+    patient = replace(effort, solver_seconds=_PATIENCE_OF_LARGE * effort.solver_seconds)
+    model = PoolProgramme(problem, limits, patient, lenient=False, fill=_FILL_OF_LARGE)
     relaxed = model.relaxed()
     if relaxed is None:
         return None
