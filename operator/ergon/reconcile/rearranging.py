@@ -130,9 +130,11 @@ def close(fleet: Fleet, made: Plan, moving: frozenset[ModelKey]) -> Plan:
 
 
 def _most_saved(pool: Pool, first: int, count: int) -> float:
-    """Watts that the pool's servers from `first` on could draw at most: of a large fleet too few to plan anything for."""
+    """Watts that the pool's servers from `first` on draw at most, where that is known: of a large fleet too few to plan for."""
+    if pool.busy_watts is None:
+        return math.inf
     nodes = -(-count // pool.servers_per_node) - -(-first // pool.servers_per_node)
-    return pool.pue * ((count - first) * max(pool.idle_watts, pool.busy_watts or 0.0) + nodes * pool.host_watts)
+    return pool.pue * ((count - first) * max(pool.idle_watts, pool.busy_watts) + nodes * pool.host_watts)
 
 
 def _without(fleet: Fleet, made: Plan, pool: Pool, first: int) -> Plan | None:
