@@ -11,6 +11,7 @@ from bench.plan.measure import moves, replicas
 from bench.plan.shapes import Size, Style
 from ergon.fleet.types import Fleet, ModelKey, Replica
 from ergon.planning import Effort, Plan, plan
+from ergon.reconcile.rearranging import mend
 
 FLEET = Size(500, 12, 250)
 CHANGED = 0.2
@@ -43,15 +44,16 @@ class Day:
 
 
 def day(seed: int, hours: float, step_minutes: float) -> tuple[Day, Day]:
-    """Both ways over the same demands: from what stands, and from nothing."""
+    """Both ways over the same demands: from what stands, as the operator mends it, and from nothing."""
     fleet = instance(FLEET, Style.MIXED, seed, 0.8)
     chance = random.Random(seed)
     steady, anew = Day(), Day()
+    stands: Plan | None = None
     drift = dict.fromkeys(fleet.demand, 0.0)
     for step in range(int(hours * 60 / step_minutes) + 1):
         asked = replace(fleet, demand=_demand(fleet, drift, step * step_minutes / 60))
-        going_on = Effort.normal() if step == 0 else Effort.quick()
-        steady.add(asked, plan(replace(asked, current=steady.standing), effort=going_on), 60 * step_minutes, first=step == 0)
+        stands = mend(replace(asked, current=steady.standing), stands) if stands is not None else plan(asked)
+        steady.add(asked, stands, 60 * step_minutes, first=step == 0)
         anew.add(asked, plan(asked, effort=Effort.normal()), 60 * step_minutes, first=step == 0)
         for key in chance.sample(sorted(drift), math.ceil(CHANGED * len(drift))):
             drift[key] = 0.9 * drift[key] + chance.gauss(0.0, STEP)

@@ -47,10 +47,10 @@ def test_what_was_measured_counts_for_that_model_revision_and_product_only() -> 
     known, one = MeasuredMemory(), variant(memory=100)
     known.learn(KEY, one, "L4", 180 * MIB)
     newer: Any = replace(one, load_revision="another")
-    assert known.needed(KEY, one, "L4") == 180 * MIB
-    assert known.needed(KEY, one, "H100") == known.needed(OTHER, one, "L4") == known.needed(KEY, newer, "L4") == 100 * MIB
+    assert known.taken(KEY, one, "L4") == 180 * MIB
+    assert known.taken(KEY, one, "H100") == known.taken(OTHER, one, "L4") == known.taken(KEY, newer, "L4") == 0
     known.learn(KEY, one, "L4", 150 * MIB)
-    assert known.needed(KEY, one, "L4") == 150 * MIB
+    assert known.taken(KEY, one, "L4") == 150 * MIB
 
 
 def test_a_server_has_no_room_for_what_is_measured_to_take_more() -> None:

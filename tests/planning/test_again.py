@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ergon.fleet.types import Fleet, ModelKey, OperatingPoint, Replica, ServerKey, Variant
 from ergon.planning import Effort, Plan, Reason, Weights, plan
 from ergon.planning.problem import build_problem
+from ergon.reconcile.rearranging import mend
 from tests.planning.fleets import SOUND, Shape, fleets
 from tests.planning.judge import tiers, violations
 from tests.planning.test_planner import fleet as asked
@@ -154,7 +155,7 @@ def test_a_replica_that_others_can_stand_in_for_goes_and_its_server_is_shut() ->
     before = plan(morning)
     assert len(placed(before)) == 3
     evening = replace(morning, current=tuple(sorted(placed(before), key=str)), demand={one.key: 50.0})
-    again = plan(evening, effort=Effort.quick(), before=before)
+    again = mend(evening, before)
     assert violations(evening, again) == []
     assert placed(again) == {Replica(one.key, "v", ServerKey("a", 0))}
     assert again.servers == {"a": 1}

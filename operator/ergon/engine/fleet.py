@@ -271,6 +271,7 @@ class Planner:
             avoided=failing[1],
             leaving=self._leaving(current),
             peaks=self._demand.peaks(),
+            measured=self._servers.measured.known(models),
         )
 
     def _woken(self, model: Model) -> Model:

@@ -215,10 +215,11 @@ async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: F
     waited = 0.0
     try:
         while not agent.has_room(key, needed := agent.needed_bytes(key, variant)):
-            waited = waited + ROOM_SECONDS if agent.has_room(key, variant.memory_bytes) else 0.0
+            declared = agent.declared_bytes(variant)
+            waited = waited + ROOM_SECONDS if agent.has_room(key, declared) else 0.0
             if waited > MEASURED_ROOM_SECONDS:
                 raise MemoryFull(
-                    f"variant {variant.name} declares {format_bytes(variant.memory_bytes)} and was measured to take "
+                    f"variant {variant.name} declares {format_bytes(declared)} and was measured to take "
                     f"{format_bytes(needed)}, for which {agent.key} has no room: raise the variant's memory"
                 )
             _phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)

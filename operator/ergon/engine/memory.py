@@ -4,9 +4,10 @@ Only GPUs say it: Triton's page has the used bytes of each. Of host memory the p
 server's own, so on other accelerators what is declared counts.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ergon.fleet.types import ModelKey, Variant
+from ergon.fleet.types import Model, ModelKey, Variant
 
 _MOST_KNOWN = 20_000
 
@@ -28,10 +29,15 @@ class MeasuredMemory:
             if len(self._taken) > _MOST_KNOWN:
                 del self._taken[next(iter(self._taken))]
 
-    def needed(self, key: ModelKey, variant: Variant, product: str) -> int:
-        """Bytes that a replica is to be given on such a server: the larger of declared and measured."""
+    def taken(self, key: ModelKey, variant: Variant, product: str) -> int:
+        """Bytes that the last load of the variant's present revision took on such a server, 0 where none was measured."""
         revision, taken = self._taken.get((key, variant.name, product), ("", 0))
-        return max(variant.memory_bytes, taken if revision == variant.load_revision else 0)
+        return taken if revision == variant.load_revision else 0
+
+    def known(self, models: Iterable[Model]) -> dict[tuple[ModelKey, str, str], int]:
+        """The same for all variants of these models, by model, variant and product; a copy."""
+        present = {(model.key, variant.name): variant.load_revision for model in models for variant in model.variants}
+        return {place: taken for place, (revision, taken) in self._taken.items() if present.get((place[0], place[1])) == revision}
 
 
 @dataclass

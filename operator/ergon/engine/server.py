@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ergon.engine.cached_pods import PodRecord
 from ergon.engine.memory import MeasuredMemory, Weighing
+from ergon.fleet.points import least_declared_bytes
 from ergon.fleet.types import ModelKey, ServerKey, Variant, key_of_served_name
 from ergon.reconcile.observed import ColdStart, Drain, Failure, IndexState, Job, ReplicaView, ServerView
 from ergon.store.client import ModelStore
@@ -92,7 +93,8 @@ class ServerAgent:
 
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
     statistics and that page. `closing`: jobs are cancelled because this process ends.
-    `product`: what measured memory is told apart by, empty where its accelerators do not say what they use.
+    `product`: what measured memory is told apart by, empty where its accelerators do not say what they use. `accelerator`: the
+    pool's product and class, by which operating points are found.
     `without_room`: models whose bring-up waits for memory here.
     `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
     """
@@ -111,6 +113,7 @@ class ServerAgent:
     page: MetricsPage | None = None
     counted: Counted = lambda *_: None
     product: str = ""
+    accelerator: tuple[str | None, str] = (None, "")
     measured: MeasuredMemory = field(default_factory=MeasuredMemory)
     weighing: Weighing = field(default_factory=Weighing)
     without_room: set[ModelKey] = field(default_factory=set)
@@ -219,8 +222,11 @@ class ServerAgent:
 
     def needed_bytes(self, key: ModelKey, variant: Variant) -> int:
         """Memory that a replica is to be given here: the larger of declared and measured, and no more than there is."""
-        needed = self.measured.needed(key, variant, self.product)
-        return max(variant.memory_bytes, min(needed, self.memory_bytes))
+        return max(self.declared_bytes(variant), min(self.measured.taken(key, variant, self.product), self.memory_bytes))
+
+    def declared_bytes(self, variant: Variant) -> int:
+        """Memory that the variant declares for servers like this one."""
+        return least_declared_bytes(variant, *self.accelerator)
 
     async def used_bytes(self) -> int | None:
         """What is in use on the server's GPUs; None where nobody says it."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from ergon.engine.cache import Cache
 from ergon.engine.cached_pods import PodRecord
+from ergon.engine.memory import MeasuredMemory
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
 from ergon.kube.keys import KeyMaterial
@@ -20,7 +21,7 @@ TOO_MANY_HUNG_LOADS = 4
 
 
 class Servers:
-    """The agents, by server. `planned`: the models that belong on a server."""
+    """The agents, by server. `planned`: the models that belong on a server. `measured`: what loads took, on all of them."""
 
     def __init__(self, cache: Cache, connect: Connect, planned: Callable[[ServerKey], Iterable[ModelKey]]) -> None:
         self._cache = cache
@@ -31,6 +32,7 @@ class Servers:
         self._closing: set[asyncio.Task[None]] = set()
         self.planned_on: Callable[[str], Iterable[Replica]] = lambda _: ()
         self.ended: Callable[[ServerKey], None] = lambda _: None
+        self.measured = MeasuredMemory()
 
     def all(self) -> Iterable[ServerAgent]:
         """Every agent."""

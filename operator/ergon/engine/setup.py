@@ -20,7 +20,6 @@ from ergon.engine.fleet import Planner
 from ergon.engine.gateways import GatewayWatch, announce
 from ergon.engine.jobs import CALL_SECONDS, Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
-from ergon.engine.memory import MeasuredMemory
 from ergon.engine.models import ModelWriter, model_reference
 from ergon.engine.pools import PoolWriter
 from ergon.engine.routes import RouteKeeper, RouteWriter
@@ -64,7 +63,6 @@ class Leader:
         self._metrics = metrics
         self._servers = Servers(cache, self._connect, lambda server: self._planner.on_server(server))
         self._session = aiohttp.ClientSession(trust_env=False)
-        self._measured = MeasuredMemory()
         self._demand = DemandKeeper(
             cache,
             loop.time,
@@ -258,8 +256,9 @@ class Leader:
             incoming=self._incoming,
             page=MetricsPage(self._session, f"http://{host}:{METRICS_PORT}/metrics", timeout_seconds=3.0),
             counted=self._counted,
-            product=(pool.product or pool.name) if pool is not None and pool.accelerator_class == "gpu" else "",
-            measured=self._measured,
+            product=pool.weighed_as if pool is not None else "",
+            accelerator=(pool.product, pool.accelerator_class) if pool is not None else (None, ""),
+            measured=self._servers.measured,
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ergon.fleet.types import OperatingPoint
+from ergon.fleet.types import OperatingPoint, Variant
 
 
 def points_on(points: Iterable[OperatingPoint], product: str | None, accelerator_class: str) -> list[OperatingPoint]:
@@ -13,3 +13,9 @@ def points_on(points: Iterable[OperatingPoint], product: str | None, accelerator
     known = list(points)
     of_product = [point for point in known if point.product is not None and point.product == product]
     return of_product or [p for p in known if p.product is None and p.accelerator_class == accelerator_class]
+
+
+def least_declared_bytes(variant: Variant, product: str | None, accelerator_class: str) -> int:
+    """Memory that a variant declares for servers of a pool: the least that one of its points there says, else the variant's."""
+    said = points_on(variant.points, product, accelerator_class)
+    return min((variant.memory_bytes if p.memory_bytes is None else p.memory_bytes for p in said), default=variant.memory_bytes)

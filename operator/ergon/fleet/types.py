@@ -160,6 +160,11 @@ class Pool:
     off_delay_seconds: float = 600.0
 
     @property
+    def weighed_as(self) -> str:
+        """The name by which measured memory is known: the product, or the pool's own name; empty where only GPUs would say it."""
+        return (self.product or self.name) if self.accelerator_class == "gpu" else ""
+
+    @property
     def kind(self) -> str:
         """What tells operating points apart: the accelerator's product, or its class where none is named."""
         return self.product or self.accelerator_class
@@ -192,7 +197,9 @@ class Fleet:
     failing on a server, for reasons of that server: it goes elsewhere where there is room, and stays where there is none.
     `leaving`: replicas that are wanted no longer and take their room until they are gone. `peaks`: work per second that
     replicas which generate must have places for, by model, where it was seen; absent, the latency rule says how busy they may
-    be. `kept_to`: the kind of accelerator (`Pool.kind`) on which a model's new replicas are to be; absent, any.
+    be. `kept_to`: the kind of accelerator (`Pool.kind`) on which a model's new replicas are to be; absent, any. `measured`:
+    bytes that a load was measured to take, by model, variant and `Pool.weighed_as`; the larger of this and what is declared
+    counts, and no more than a server has.
     """
 
     pools: tuple[Pool, ...]
@@ -207,6 +214,7 @@ class Fleet:
     leaving: tuple[Replica, ...] = ()
     peaks: Mapping[ModelKey, float] = field(default_factory=dict)
     kept_to: Mapping[ModelKey, str] = field(default_factory=dict)
+    measured: Mapping[tuple[ModelKey, str, str], int] = field(default_factory=dict)
 
     @property
     def barred(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:

@@ -8,7 +8,7 @@ from ergon.planning.effort import Effort, Weights
 from ergon.planning.ground import Ground
 from ergon.planning.limits import Limit, always_on_watts
 from ergon.planning.linear import Prices
-from ergon.planning.pool_level import PoolLevel, bound_at_prices, bound_in_watts
+from ergon.planning.pool_level import PoolLevel, bound_at_prices, bound_in_watts, is_large
 from ergon.planning.power import Figures
 from ergon.planning.problem import Problem
 from ergon.planning.servers import Servers, shortfall
@@ -38,6 +38,9 @@ def lower_bound_watts(
     prices: Prices = {}
     if level is not None and problem.weights == Weights() and not short and level.none_short:
         bound, prices = level.bound, level.prices
+    elif level is not None and is_large(problem):
+        prices = level.prices if problem.weights == Weights() else {}
+        bound = bound_at_prices(problem, limits, effort, prices, (missing, unserved) if short else None)
     elif level is not None:
         bound, prices = bound_in_watts(problem, limits, effort, missing, unserved) or (None, prices)
     elif before is not None and before.prices:

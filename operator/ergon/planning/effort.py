@@ -21,12 +21,12 @@ class Effort:
     solved in whole servers and nodes up to so many columns, `whole_columns`: in whole awake servers too. `exact_binaries`:
     fleets with at most so many yes-or-no questions (replica on server) are solved whole. `tiers`: priorities whose shortfall is
     settled one after the other (lower ones together). `fills`: shares of a server that the pool level gives away, each packed
-    anew; the best `starts` of the packings are improved. `pattern_rounds`: rounds in which patterns of whole servers are
-    priced, in fleets of at most `pattern_columns` candidates (0: no patterns). `caps`: pools capped at fewer servers, one after
-    the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that are tried to be emptied, and rounds of
-    ruin and recreate. `only_mend`: where the current replicas can be mended so that nothing is short, no other plan is sought.
-    `gives_up`: what nothing needs goes, where that takes no loading; False for a caller who knows better what may go.
-    `solver_seconds` guards against a solver that hangs, and is no part of the effort: when it strikes, the plan says so.
+    anew, in larger fleets the first ones only; the best `starts` of the packings are improved. `pattern_rounds`: rounds in
+    which patterns of whole servers are priced, in fleets of at most `pattern_columns` candidates (0: no patterns). `caps`:
+    pools capped at fewer servers, one after the other, in fleets of so many `cap_columns`. `closings`, `rounds`: servers that
+    are tried to be emptied, and rounds of ruin and recreate. `only_mend`: where the current replicas can be mended so that
+    nothing is short, no other plan is sought. `solver_seconds` guards against a solver that hangs, and is no part of the
+    effort: when it strikes, the plan says so.
     """
 
     mip_nodes: int = 200
@@ -35,16 +35,15 @@ class Effort:
     exact_binaries: int = 120
     exact_nodes: int = 2000
     tiers: int = 8
-    fills: tuple[float, ...] = (1.0, 0.95)
+    fills: tuple[float, ...] = (0.97, 0.95, 1.0, 0.99, 0.98, 0.96, 0.94, 0.92)
     starts: int = 1
     pattern_rounds: int = 0
     pattern_columns: int = 2000
     caps: int = 0
     cap_columns: int = 6000
     closings: int = 200
-    rounds: int = 700
+    rounds: int = 1000
     only_mend: bool = False
-    gives_up: bool = True
     solver_seconds: float = 20.0
 
     @classmethod

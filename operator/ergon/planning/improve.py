@@ -8,8 +8,10 @@ import numpy as np
 from ergon.planning.anneal import anneal, compared, lacks_of
 from ergon.planning.effort import Effort
 from ergon.planning.placing import Placer
-from ergon.planning.servers import any_lacks, less_short, rank_of_shortfall
+from ergon.planning.pool_programme import PoolLevel
+from ergon.planning.servers import Servers, any_lacks, less_short, rank_of_shortfall
 from ergon.planning.shares import share_out
+from ergon.planning.spots import Spots
 
 _ROUNDS_A_REPLICA = 5
 """Rounds that a small fleet gets for each of its replicas: more hardly find anything."""
@@ -25,18 +27,16 @@ def improve(placer: Placer, effort: Effort) -> None:
     """Empty servers as long as that pays, then anneal, then share the load out anew."""
     if not effort.closings and not effort.rounds:
         return
-    search = _Search(placer)
+    servers = placer.servers
     budget = effort.closings
-    while budget > 0 and (tried := search.close_some(budget)) > 0:
+    while budget > 0 and (tried := close_some(servers, placer.level, budget)) > 0:
         budget -= tried
-    anneal(
-        placer.servers, placer.level, min(effort.rounds, _ROUNDS_A_REPLICA * sum(len(homes) for homes in placer.servers.homes))
-    )
-    mark, before = len(placer.servers.journal), rank_of_shortfall(placer.servers)
-    if share_out(placer.servers, effort) and not less_short(before, rank_of_shortfall(placer.servers)):
-        search.close_some(effort.closings)
+    anneal(servers, placer.level, min(effort.rounds, _ROUNDS_A_REPLICA * sum(len(homes) for homes in servers.homes)))
+    mark, before = len(servers.journal), rank_of_shortfall(servers)
+    if share_out(servers, effort) and not less_short(before, rank_of_shortfall(servers)):
+        close_some(servers, placer.level, effort.closings)
     else:
-        placer.servers.undo(mark)
+        servers.undo(mark)
 
 
 def serve_lacking(placer: Placer) -> None:
@@ -67,57 +67,68 @@ class _Search:
                     if budget <= 0:
                         return
                     budget -= 1
-                    if self._rebuild([s], avoid=None, guest=m):
+                    if self._rebuild(s, m):
                         break
                 if not lacks_of(servers, [m]):
                     break
 
-    def close_some(self, budget: int) -> int:
-        """Try to empty servers, the emptiest first; how many were tried, 0 where none could be emptied."""
+    def _rebuild(self, s: int, guest: int) -> bool:
+        """Place the guest on this server and everything there anew, by chance in order of size; whether less lacks then, else
+        nothing changes."""
         servers = self.servers
-        used = [s for s, residents in enumerate(servers.residents) if residents]
-        used.sort(key=lambda s: (servers.load[s] / min(float(servers.limit[s]), 1.0), s))
-        tried = closed = 0
-        for s in used[:budget]:
-            if servers.residents[s]:
-                tried += 1
-                closed += self._rebuild([s], avoid=s)
-        return tried if closed else 0
-
-    def _rebuild(self, ruined: list[int], avoid: int | None, guest: int | None = None) -> bool:
-        """Place everything on these servers anew, by chance in order of size; whether it was better, else nothing changes.
-
-        `avoid` stays empty. `guest` is placed first, and only less shortfall is better then.
-        """
-        servers, table = self.servers, self.servers.table
-        mark, before = len(servers.journal), servers.total
-        size: dict[int, float] = {}
-        for s in ruined:
-            for m, c in list(servers.residents[s].items()):
-                busy = servers.share[m][s] / table.rho[c]
-                size[m] = size.get(m, 0.0) + max(
-                    busy, table.memory[c] / max(float(servers.problem.on.memory_bytes[servers.pool_of[s]]), 1.0)
-                )
-        if guest is not None:
-            size[guest] = 1e9
+        mark = len(servers.journal)
+        size = _sizes(servers, s)
+        size[guest] = 1e9
         models = sorted(size)
-        lacked = lacks_of(self.servers, models)
-        for s in ruined:
-            for m in list(servers.residents[s]):
-                servers.take(m, s)
-        if avoid is not None:
-            servers.free_slots[avoid] -= 1e9
-        shuffled = {m: size[m] * (1.0 if avoid is not None else 0.6 + 0.8 * self._chance.random()) for m in models}
+        lacked = lacks_of(servers, models)
+        for m in list(servers.residents[s]):
+            servers.take(m, s)
+        shuffled = {m: size[m] * (0.6 + 0.8 * self._chance.random()) for m in models}
         for m in sorted(models, key=lambda m: (-shuffled[m], m)):
             self.placer.place_all(m)
-        if avoid is not None:
-            servers.free_slots[avoid] += 1e9
-        if self._is_better(lacked, models, guest is None and servers.total < before - _GAIN):
+        if compared(lacks_of(servers, models), lacked) < 0:
             servers.journal.clear()
             return True
         servers.undo(mark)
         return False
 
-    def _is_better(self, lacked: list[tuple[float, float]], models: list[int], cheaper: bool) -> bool:
-        order = compared(lacks_of(self.servers, models), lacked)
-        return order < 0 or (order == 0 and cheaper)
+
+def close_some(servers: Servers, level: PoolLevel | None, budget: int) -> int:
+    """Try to empty servers, the emptiest first; how many were tried, 0 where none could be emptied."""
+    spots = Spots(servers, level)
+    used = [s for s, residents in enumerate(servers.residents) if residents]
+    used.sort(key=lambda s: (servers.load[s] / min(float(servers.limit[s]), 1.0), s))
+    tried = closed = 0
+    for s in used[:budget]:
+        if servers.residents[s]:
+            tried += 1
+            closed += _emptied(spots, s)
+    return tried if closed else 0
+
+
+def _emptied(spots: Spots, s: int) -> bool:
+    """Place everything on this server elsewhere, the largest first; whether that was better, else nothing changes."""
+    servers = spots.servers
+    mark, before = len(servers.journal), servers.total
+    size = _sizes(servers, s)
+    models = sorted(size, key=lambda m: (-size[m], m))
+    lacked = lacks_of(servers, models)
+    for m in models:
+        servers.take(m, s)
+    servers.free_slots[s] -= 1e9
+    for m in models:
+        spots.place(m)
+        if servers.total >= before - _GAIN:  # what is placed later only makes it dearer
+            break
+    servers.free_slots[s] += 1e9
+    if servers.total < before - _GAIN and compared(lacks_of(servers, models), lacked) <= 0:
+        servers.journal.clear()
+        return True
+    servers.undo(mark)
+    return False
+
+
+def _sizes(servers: Servers, s: int) -> dict[int, float]:
+    """By model on a server, the larger of the parts that it takes of its busy share and of its memory."""
+    table, memory = servers.table, max(float(servers.problem.on.memory_bytes[servers.pool_of[s]]), 1.0)
+    return {m: max(servers.share[m][s] / table.rho[c], table.memory[c] / memory) for m, c in servers.residents[s].items()}

@@ -3,11 +3,12 @@
 Judging all pairs is a quarter of planning again after one change; hardly any of them differ.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from ergon.fleet.types import Fleet, Model, Pool, Variant
+from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Variant
 from ergon.planning.arrays import Ints
 from ergon.planning.candidates import judge_all
 from ergon.planning.points import BestPoints, best_points
@@ -15,9 +16,10 @@ from ergon.planning.points import BestPoints, best_points
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """`model_of`: by variant. `best`, `reason`: by (variant, pool)."""
+    """`number`: of a variant, by model and name. `model_of`: by variant. `best`, `reason`: by (variant, pool)."""
 
     variants: tuple[Variant, ...]
+    number: Mapping[tuple[ModelKey, str], int]
     model_of: Ints
     best: BestPoints
     reason: Ints
@@ -44,7 +46,7 @@ def judged_again(fleet: Fleet, models: tuple[Model, ...], pools: tuple[Pool, ...
         start, count = (int(old_first[m]), len(model.variants)) if m >= 0 else (added, len(model.variants))
         rows += range(start, start + count)
         added += 0 if m >= 0 else count
-    return _spliced(old, new, np.array(rows, np.int64), np.repeat(np.arange(len(models)), [len(m.variants) for m in models]))
+    return _spliced(old, new, np.array(rows, np.int64), models)
 
 
 def _same_world(fleet: Fleet, pools: tuple[Pool, ...], old: Fleet, old_pools: tuple[Pool, ...]) -> bool:
@@ -62,12 +64,20 @@ def _judged(fleet: Fleet, models: tuple[Model, ...], pools: tuple[Pool, ...]) ->
     model_of = np.repeat(np.arange(len(models)), [len(model.variants) for model in models])
     slo = np.array([np.inf if m.slo_latency_seconds is None else m.slo_latency_seconds for m in models])
     best = best_points(variants, slo[model_of] if len(models) else slo, pools)
-    return Judged(variants, model_of, best, judge_all(fleet, models, model_of, variants, pools, best))
+    reason = judge_all(fleet, models, model_of, variants, pools, best)
+    return Judged(variants, _numbers(models, variants), model_of, best, reason)
 
 
-def _spliced(old: Judged, new: Judged, rows: Ints, model_of: Ints) -> Judged:
+def _numbers(models: Sequence[Model], variants: Sequence[Variant]) -> dict[tuple[ModelKey, str], int]:
+    keys = (model.key for model in models for _ in model.variants)
+    return {(key, variant.name): number for number, (key, variant) in enumerate(zip(keys, variants, strict=True))}
+
+
+def _spliced(old: Judged, new: Judged, rows: Ints, models: tuple[Model, ...]) -> Judged:
     """Rows of the old, and after them of the new, in another order."""
     both = (*old.variants, *new.variants)
     names = [field.name for field in fields(BestPoints)]
     best = BestPoints(**{name: np.concatenate([getattr(old.best, name), getattr(new.best, name)])[rows] for name in names})
-    return Judged(tuple(both[row] for row in rows.tolist()), model_of, best, np.concatenate([old.reason, new.reason])[rows])
+    variants = tuple(both[row] for row in rows.tolist())
+    model_of = np.repeat(np.arange(len(models)), [len(model.variants) for model in models])
+    return Judged(variants, _numbers(models, variants), model_of, best, np.concatenate([old.reason, new.reason])[rows])

@@ -14,8 +14,8 @@ from ergon.planning.arrays import Bools, Floats, Ints
 INFINITY = float("inf")
 
 
-_MOST_SIFTINGS = 4
-"""After so many the prices hardly change, and any prices give a bound."""
+_MOST_SIFTINGS, _SIFTED_ENOUGH = 4, 2e-3
+"""After so many, or where the bound is so near to the cost, the prices hardly change; and any prices give a bound."""
 
 
 class _Quiet(highspy.Highs):
@@ -66,8 +66,8 @@ class Programme:
         count = len(cost)
         block = _Block(
             np.asarray(cost, float),
-            np.broadcast_to(lower, count).astype(float),
-            np.broadcast_to(upper, count).astype(float),
+            _filled(lower, count),
+            _filled(upper, count),
             whole,
         )
         self._blocks.append(block)
@@ -85,14 +85,14 @@ class Programme:
         """New rows; their numbers. `name`, `of`: what each speaks of, by which its price is found again in another programme."""
         if name:
             self._named.append((name, np.arange(count) if of is None else of, np.arange(self.rows, self.rows + count)))
-        self._row_lower.append(np.broadcast_to(lower, count).astype(float))
-        self._row_upper.append(np.broadcast_to(upper, count).astype(float))
+        self._row_lower.append(_filled(lower, count))
+        self._row_upper.append(_filled(upper, count))
         self.rows += count
         return np.arange(self.rows - count, self.rows)
 
     def put(self, rows: Ints, columns: Ints, values: Floats | float) -> None:
         """Coefficients; those of the same row and column add up."""
-        self._entries.append((rows, columns, np.broadcast_to(values, len(columns)).astype(float)))
+        self._entries.append((rows, columns, _filled(values, len(columns))))
 
     def name_prices(self, prices: Floats) -> Prices:
         """The prices of rows that have a name."""
@@ -116,8 +116,9 @@ class Programme:
         lower, upper = np.concatenate([empty, *self._row_lower]), np.concatenate([empty, *self._row_upper])
         price, worth = _worth_of_rows(price, lower, upper)
         reduced = np.concatenate([empty, *(block.cost for block in self._blocks)])
-        for of_row, of_column, value in self._entries:
-            reduced -= np.bincount(of_column, weights=value * price[of_row], minlength=self.columns)
+        if self._entries:
+            row, column, value = (np.concatenate([entry[k] for entry in self._entries]) for k in range(3))
+            reduced -= np.bincount(column.astype(np.int64), weights=value * price[row.astype(np.int64)], minlength=self.columns)
         return worth, reduced
 
     def boxes(self) -> tuple[Floats, Floats]:
@@ -144,6 +145,11 @@ class Programme:
         )
         made.set_tolerance(tolerance)
         return made
+
+
+def _filled(values: Floats | float, count: int) -> Floats:
+    """One figure for each, or the same for all."""
+    return np.full(count, float(values)) if isinstance(values, float | int) else np.array(values, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +281,7 @@ class Solver:
             found = Answer(values, answer.cost, self._priced_bound(answer.prices), True, answer.prices)
             reduced = np.where(active | (self.upper <= self.lower), 0.0, self._reduced(answer.prices) / (1.0 + np.abs(self.cost)))
             called = np.flatnonzero(reduced < -1e-7)
-            if not len(called):
+            if not len(called) or found.cost - found.bound <= _SIFTED_ENOUGH * abs(found.cost):
                 break
             most = int(active.sum()) // 3
             active[called[np.argsort(reduced[called], kind="stable")[:most]]] = True

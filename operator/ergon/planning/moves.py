@@ -159,12 +159,13 @@ def _elsewhere(model: _Model, old: Replica, room: _Room, sizes: "_Sizes") -> Rep
 
 
 class _Sizes:
-    """Memory of replicas: the most that the operating points on their pool say."""
+    """Memory of replicas: the most that the operating points on their pool say, or that was measured."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._barred = fleet.barred
         self._models = {model.key: model for model in fleet.models}
         self._pools = {pool.name: pool for pool in fleet.pools}
+        self._measured = fleet.measured
         self._known: dict[tuple[ModelKey, str, str], int] = {}
 
     def of(self, replica: Replica) -> int:
@@ -179,10 +180,13 @@ class _Sizes:
         variant = model.variant(replica.variant) if model is not None else None
         if variant is None:
             return 0
-        said = [point.memory_bytes for point in matching_points(variant, pool)] if pool is not None else []
+        if pool is None:
+            return variant.memory_bytes
+        said = [point.memory_bytes for point in matching_points(variant, pool)]
         fitting = [variant.memory_bytes if size is None else size for size in said]
-        fitting = [size for size in fitting if pool is not None and size <= pool.memory_bytes]
-        return max(fitting, default=variant.memory_bytes)
+        fitting = [size for size in fitting if size <= pool.memory_bytes] or [variant.memory_bytes]
+        measured = self._measured.get((replica.model, replica.variant, pool.weighed_as), 0)
+        return max(*fitting, min(measured, pool.memory_bytes))
 
     def may_be(self, replica: Replica, server: ServerKey) -> bool:
         """Whether the replica's revision is not refused there, nor avoids the server."""

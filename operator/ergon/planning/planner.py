@@ -74,25 +74,26 @@ def _written(problem: Problem, limits: tuple[Limit, ...], found: Found, counted:
 
 
 def _placements(problem: Problem, servers: Servers) -> tuple[dict[ModelKey, tuple[Replica, ...]], dict[Replica, Load]]:
-    c = problem.candidates
+    c, table = problem.candidates, servers.table
+    variant_of, point_of = c.variant.tolist(), c.point.tolist()
     placements: dict[ModelKey, tuple[Replica, ...]] = {}
     loads: dict[Replica, Load] = {}
     for m, model in enumerate(problem.models):
         mine = []
         for s, number in sorted(servers.homes[m].items()):
-            variant = problem.variants[c.variant[number]]
+            variant = problem.variants[variant_of[number]]
             replica = Replica(model.key, variant.name, ServerKey(problem.pools[servers.pool_of[s]].name, servers.ordinal(s)))
             mine.append(replica)
-            point, mu = int(c.point[number]), servers.table.mu[number]
+            point, mu = point_of[number], table.mu[number]
             work = servers.share[m][s] * mu
             loads[replica] = Load(
                 work_per_second=work,
                 busy_share=work / mu if mu > 0 else 0.0,
-                memory_bytes=int(servers.table.memory[number]),
+                memory_bytes=int(table.memory[number]),
                 batch=variant.points[point].batch if point >= 0 else 0,
                 provenance="profile" if point >= 0 else "assumed",
                 watts=replica_watts(servers, m, s),
-                most_per_second=mu * float(c.rho[number]),
+                most_per_second=mu * table.rho[number],
             )
         placements[model.key] = tuple(mine)
     return placements, loads

@@ -34,8 +34,14 @@ def busy_share_limit(pool: Pool, slo_seconds: float | None, latency_seconds: flo
 
 def sound(point: OperatingPoint) -> bool:
     """Whether the point's figures can be figures; what cannot is left out, as if it were not said."""
-    rest = (point.latency_seconds, point.watts, point.awake_watts, point.memory_bytes)
-    return 0 < point.work_per_second < math.inf and all(figure is None or 0 <= figure < math.inf for figure in rest)
+    latency, watts, awake, memory = point.latency_seconds, point.watts, point.awake_watts, point.memory_bytes
+    return (
+        0 < point.work_per_second < math.inf
+        and (latency is None or 0 <= latency < math.inf)
+        and (watts is None or 0 <= watts < math.inf)
+        and (awake is None or 0 <= awake < math.inf)
+        and (memory is None or 0 <= memory < math.inf)
+    )
 
 
 def matching_points(variant: Variant, pool: Pool) -> list[OperatingPoint]:
@@ -100,19 +106,12 @@ def best_points(variants: Sequence[Variant], slo_seconds: Floats, pools: Sequenc
     return best
 
 
-def _in_any_order(placed: tuple[int, OperatingPoint]) -> tuple[object, ...]:
-    """Points in an order that owes nothing to how they were written: of those that tie, the smallest comes first."""
-    point = placed[1]
-    said = (point.memory_bytes, point.latency_seconds, point.watts, point.awake_watts)
-    figures = tuple((-1.0 if figure is None else figure) for figure in said)
-    return (figures[0], point.batch, point.work_per_second, figures, point.product or "", point.accelerator_class or "")
-
-
 def _busy_watts(pool: Pool) -> float:
     return max(pool.idle_watts, pool.busy_watts if pool.busy_watts is not None else pool.idle_watts)
 
 
 def _flatten(variants: Sequence[Variant], pools: Sequence[Pool]) -> _Points:
+    """All points that are sound, each variant's in an order that owes nothing to how they were written: the smallest first."""
     products = {name: number for number, name in enumerate(sorted({p.product for p in pools if p.product is not None}))}
     classes = {name: number for number, name in enumerate(sorted({p.accelerator_class for p in pools}))}
     nan = float("nan")
@@ -127,12 +126,18 @@ def _flatten(variants: Sequence[Variant], pools: Sequence[Pool]) -> _Points:
             nan if point.watts is None else point.watts,
             nan if point.awake_watts is None else point.awake_watts,
             variant.memory_bytes if point.memory_bytes is None else point.memory_bytes,
+            -1.0 if point.memory_bytes is None else point.memory_bytes,
+            point.batch,
+            -1.0 if point.latency_seconds is None else point.latency_seconds,
         )
         for v, variant in enumerate(variants)
-        for place, point in sorted(enumerate(variant.points), key=_in_any_order)
+        for place, point in enumerate(variant.points)
         if sound(point)
     ]
-    table = np.array(rows, float).reshape(len(rows), 9)
+    table = np.array(rows, float).reshape(len(rows), 12)
+    watts, awake = (np.where(np.isnan(table[:, column]), -1.0, table[:, column]) for column in (6, 7))
+    v, product, class_, mu, said, batch, latency = (table[:, column] for column in (0, 2, 3, 4, 9, 10, 11))
+    table = table[np.lexsort((class_, product, awake, watts, latency, mu, batch, said, v)), :9]
     whole = table[:, :4].astype(np.int64)
     return _Points(whole[:, 0], whole[:, 1], whole[:, 2], whole[:, 3], *(table[:, column] for column in range(4, 9)))
 

@@ -1,15 +1,23 @@
 """The optimum over whole pools: which share of each model goes where, how many servers and nodes are on, and what that bounds."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ergon.planning.arrays import Floats, Ints
 from ergon.planning.effort import Effort
 from ergon.planning.limits import Limit
 from ergon.planning.linear import INFINITY, Answer, Prices
-from ergon.planning.pool_programme import PoolLevel, PoolProgramme
+from ergon.planning.pool_programme import SIFTED_FROM, PoolLevel, PoolProgramme
 from ergon.planning.problem import Problem
 
-__all__ = ["PoolLevel", "bound_at_prices", "bound_in_watts", "guide", "solve_pools"]
+__all__ = ["PoolLevel", "bound_at_prices", "bound_in_watts", "guide", "is_large", "solve_pools"]
+
+_FILL_OF_LARGE = 0.96
+"""Of a server's busy share what the pool level gives away in large fleets."""
+
+_PATIENCE_OF_LARGE = 4.0
+"""Times the guard of others: a relaxation takes 3 s of a core, which on a machine that is kept busy is many."""
 
 
 def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
@@ -21,6 +29,8 @@ def solve_pools(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> 
         models = np.zeros(len(problem.models))
         least = problem.on.least.astype(float)
         return PoolLevel(none, none, least, pools, pools, pools, models, models, sunk, none_short=True)
+    if is_large(problem):
+        return _solve_large(problem, limits, effort)
     model = PoolProgramme(problem, limits, effort, lenient=False)
     relaxed = model.relaxed()
     if relaxed is None:
@@ -58,7 +68,29 @@ def _in_whole(model: PoolProgramme, relaxed: Answer, effort: Effort, *, none_sho
         whole = model.solver.in_whole(effort.mip_nodes, gap=1e-4)
         if whole is not None:
             solved, bound = whole, max(bound, whole.bound)
-    return model.read(solved, relaxed.prices, bound, none_short=none_short)
+    level = model.read(solved, relaxed.prices, bound, none_short=none_short)
+    return replace(level, in_whole=solved is not relaxed)
+
+
+def _solve_large(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
+    """The same with one relaxation for packing and for the bound, where each takes seconds.
+
+    A part of each server is kept back for what packing loses; at prices for whole servers the relaxation's are a bound all the
+    same. Where something lacks, packing goes by priority: a relaxation for each would take minutes.
+    """
+    patient = replace(effort, solver_seconds=_PATIENCE_OF_LARGE * effort.solver_seconds)
+    model = PoolProgramme(problem, limits, patient, lenient=False, fill=_FILL_OF_LARGE)
+    relaxed = model.relaxed()
+    if relaxed is None:
+        return None
+    named = model.name_prices(relaxed.prices)
+    prices = {
+        name: (of, priced * _FILL_OF_LARGE if name in ("pool busy", "level load") else priced)
+        for name, (of, priced) in named.items()
+    }
+    bound = PoolProgramme(problem, limits, effort, lenient=False).bound_at(prices, None)
+    level = model.read(relaxed, relaxed.prices, bound, none_short=not model.lacks(relaxed))
+    return replace(level, prices=prices)
 
 
 def _solve_short(problem: Problem, limits: tuple[Limit, ...], effort: Effort) -> PoolLevel | None:
@@ -102,3 +134,8 @@ def bound_at_prices(
     """
     model = PoolProgramme(problem, limits, effort, lenient=lacking is not None, watts=True)
     return model.bound_at(prices, lacking)
+
+
+def is_large(problem: Problem) -> bool:
+    """Whether the programme is solved by sifting, and as seldom as may be."""
+    return len(problem.candidates.model) > SIFTED_FROM

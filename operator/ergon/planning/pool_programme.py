@@ -23,10 +23,13 @@ AWAKE_LEVELS = 4
 """Steps of awakeness of a pool that are counted in whole servers; more would cost more time than they tell."""
 
 SIFTED_FROM = 60000
-"""Columns from which on the relaxation is solved by sifting."""
+"""Candidates from which on the relaxation is solved by sifting."""
 
-_SIFTED_FIRST = 4
-"""Candidates of each model that sifting begins with."""
+_SIFTED_FIRST, _SIFTED_EVERY = 3, 6
+"""Candidates of each model that sifting begins with: the cheapest, and every so many-th of the others.
+
+Without the others all models have the same few pools, which are full, and the first prices are those of going unserved.
+"""
 
 _NONE = 1e-7
 """Shortfall below this, as a share of a model's demand, is a solver's rounding."""
@@ -39,7 +42,7 @@ class PoolLevel:
     `busy_price`, `memory_price`, `slot_price`: J of a whole server's busy share, memory or places in each pool.
     `demand_price`, `replica_price`: by model, J of all its demand and of one replica more.
     `bound`: J that no plan of this shortfall is below; None when the solver found nothing. `none_short`: the bound is for
-    plans that lack nothing. `prices`: what it was found by, for the bounds of plans to come.
+    plans that lack nothing. `prices`: what it was found by, for the bounds of plans to come. `in_whole`: its servers are whole.
     """
 
     share: Floats
@@ -53,6 +56,7 @@ class PoolLevel:
     bound: float
     none_short: bool
     prices: Prices = field(default_factory=dict)
+    in_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +361,7 @@ class PoolProgramme:
 
     def relaxed(self) -> Answer | None:
         """The optimum without whole numbers; where there are very many columns, by way of those that promise most."""
-        if len(self.solver.cost) <= SIFTED_FROM:
+        if len(self.problem.candidates.model) <= SIFTED_FROM:
             return self.solver.relaxed()
         x, c, on = self.columns, self.problem.candidates, self.problem.on
         start = np.ones(len(self.solver.cost), np.bool_)
@@ -435,12 +439,12 @@ def _price_of(worth: Floats, amount: Floats, allowed: float) -> float:
 
 
 def _first_of_each(models: Ints, worth: Floats) -> Bools:
-    """Which entries are among the few least of their model."""
+    """Which entries are among the few least of their model, or among every so many of the others."""
     order = np.lexsort((worth, models))
     ranked = models[order]
     rank = np.arange(len(order)) - np.searchsorted(ranked, ranked)
     first = np.zeros(len(order), np.bool_)
-    first[order[rank < _SIFTED_FIRST]] = True
+    first[order[(rank < _SIFTED_FIRST) | ((rank + ranked) % _SIFTED_EVERY == 0)]] = True
     return first
 
 

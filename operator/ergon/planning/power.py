@@ -56,7 +56,7 @@ def executing_watts(servers: Servers, s: int) -> float:
 def replica_watts(servers: Servers, m: int, s: int) -> float:
     """pue x u x (W - A) of a replica."""
     c = servers.homes[m][s]
-    return float(servers.problem.on.pue[servers.pool_of[s]] * servers.share[m][s] * servers.problem.candidates.slope_watts[c])
+    return servers.table.pue[servers.pool_of[s]] * servers.share[m][s] * servers.table.slope[c]
 
 
 def drawn_in(servers: Servers, limit: Limit, counted: Figures) -> float:

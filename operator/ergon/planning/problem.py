@@ -4,6 +4,7 @@ Models and pools are in the order of their names, so that the order of the snaps
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +56,8 @@ class Candidates:
     `mu`: work per second of a whole server, 0 where unknown. `rho`: busy share limit. `cost`: J of a unit of busy share.
     `awake_cost`: J of the server being awake for it. `useful`: no other of the same model and pool is better in everything,
     and the model is not kept to another kind of accelerator.
-    `standing_only`: not to be loaded anywhere anew.
+    `standing_only`: not to be loaded anywhere anew. `memory_bytes`: the larger of what is declared (`declared_bytes`) and what
+    was measured.
     """
 
     model: Ints
@@ -67,6 +69,7 @@ class Candidates:
     slope_watts: Floats
     awake_watts: Floats
     memory_bytes: Floats
+    declared_bytes: Floats
     cost: Floats
     awake_cost: Floats
     useful: Bools
@@ -134,7 +137,8 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
     v, p = np.nonzero(reason == len(ORDER))
     standing_only, gone, refused = _refusals(fleet, variants, model_of, models, pools, v, p)
     v, p, standing_only = v[~gone], p[~gone], standing_only[~gone]
-    refused = {int(new): refused[int(old)] for new, old in enumerate(np.flatnonzero(~gone)) if int(old) in refused}
+    if refused:
+        refused = {int(new): refused[int(old)] for new, old in enumerate(np.flatnonzero(~gone)) if int(old) in refused}
     cost = on.watt_cost[p] * best.slope_watts[v, p]
     awake_cost = on.watt_cost[p] * best.awake_watts[v, p]
     rho = busy_up_to_peaks(fleet, models, pools, model_of[v], p, best.rho[v, p], best.mu[v, p])
@@ -147,7 +151,8 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
         rho=rho,
         slope_watts=best.slope_watts[v, p],
         awake_watts=best.awake_watts[v, p],
-        memory_bytes=best.memory_bytes[v, p],
+        memory_bytes=_larger_of_measured(fleet, models, pools, variants, model_of, v, p, best.memory_bytes[v, p]),
+        declared_bytes=best.memory_bytes[v, p],
         cost=cost,
         awake_cost=awake_cost,
         useful=np.ones(len(v), np.bool_),
@@ -158,12 +163,8 @@ def build_problem(fleet: Fleet, weights: Weights, before: Problem | None = None)
     first = np.searchsorted(candidates.model, np.arange(len(models) + 1))
     lowest, highest = _replica_bounds(models)
     demand, excess, notes = _demand(fleet, models, candidates, on, highest)
-    standing = _standing(fleet, models, pools, variants, model_of, candidates, on, refused)
-    leaving = (
-        _standing(replace(fleet, current=fleet.leaving), models, pools, variants, model_of, candidates, on, {})
-        if fleet.leaving
-        else {}
-    )
+    standing = _standing(fleet, pools, judged.number, candidates, on, refused)
+    leaving = _standing(replace(fleet, current=fleet.leaving), pools, judged.number, candidates, on, {}) if fleet.leaving else {}
     return Problem(
         fleet=fleet,
         weights=weights,
@@ -210,6 +211,29 @@ def _pools(pools: tuple[Pool, ...], weights: Weights) -> Pools:
         watt_cost=pue * per_watt,
         pue=pue,
     )
+
+
+def _larger_of_measured(
+    fleet: Fleet,
+    models: tuple[Model, ...],
+    pools: tuple[Pool, ...],
+    variants: tuple[Variant, ...],
+    model_of: Ints,
+    v: Ints,
+    p: Ints,
+    declared: Floats,
+) -> Floats:
+    """By candidate, bytes that a server gives a replica: what is declared, or measured if that is more and the server has it."""
+    weighed = {(key, name) for key, name, _ in fleet.measured}
+    seen = [n for n, variant in enumerate(variants) if (models[model_of[n]].key, variant.name) in weighed] if weighed else []
+    if not seen:
+        return declared
+    larger = declared.copy()
+    for c in np.flatnonzero(np.isin(v, seen)).tolist():
+        pool, key = pools[p[c]], models[model_of[v[c]]].key
+        measured = fleet.measured.get((key, variants[v[c]].name, pool.weighed_as), 0)
+        larger[c] = max(larger[c], min(measured, pool.memory_bytes))
+    return larger
 
 
 def _refusals(
@@ -330,10 +354,8 @@ def _tiers(models: tuple[Model, ...], pools: tuple[Pool, ...], candidates: Candi
 
 def _standing(
     fleet: Fleet,
-    models: tuple[Model, ...],
     pools: tuple[Pool, ...],
-    variants: tuple[Variant, ...],
-    model_of: Ints,
+    numbers: Mapping[tuple[ModelKey, str], int],
     candidates: Candidates,
     on: Pools,
     refused: dict[int, frozenset[int]],
@@ -341,17 +363,14 @@ def _standing(
     """The current replicas that may stay: candidate and ordinal of each. A model has one on a server at most."""
     if not fleet.current:
         return {}
-    variant_of = {
-        (models[m].key, variant.name): v for v, (m, variant) in enumerate(zip(model_of.tolist(), variants, strict=True))
-    }
     pool_of = {pool.name: p for p, pool in enumerate(pools)}
-    number = np.full((len(variants), len(pools)), -1, np.int64)
+    number = np.full((len(numbers), len(pools)), -1, np.int64)
     number[candidates.variant, candidates.pool] = np.arange(len(candidates.variant))
     available = {pool.name: frozenset(mine) for pool, mine in zip(pools, on.ordinals, strict=True)}
     standing: dict[Replica, tuple[int, int]] = {}
     last: tuple[ModelKey, ServerKey] | None = None
-    for replica in sorted(set(fleet.current), key=lambda r: (r.model, r.server, r.variant)):
-        v, p = variant_of.get((replica.model, replica.variant)), pool_of.get(replica.server.pool)
+    for replica in sorted(fleet.current, key=lambda r: (r.model, r.server, r.variant)):
+        v, p = numbers.get((replica.model, replica.variant)), pool_of.get(replica.server.pool)
         c = int(number[v, p]) if v is not None and p is not None else -1
         if c < 0 or (replica.model, replica.server) == last or replica.server.ordinal not in available[replica.server.pool]:
             continue

@@ -11,13 +11,12 @@ from ergon.planning.dive import Dive, patterns_of
 from ergon.planning.effort import Effort
 from ergon.planning.exact import may_be_whole, solve_whole
 from ergon.planning.improve import improve, serve_lacking
-from ergon.planning.lighten import lighten
 from ergon.planning.limits import Limit
 from ergon.planning.master import Master
 from ergon.planning.packing import pack
 from ergon.planning.placing import Placer
 from ergon.planning.plan import Plan
-from ergon.planning.pool_level import PoolLevel, guide, solve_pools
+from ergon.planning.pool_level import PoolLevel, guide, is_large, solve_pools
 from ergon.planning.power import figures
 from ergon.planning.problem import Problem
 from ergon.planning.servers import Servers, any_lacks, less_short, rank_of_shortfall
@@ -26,8 +25,10 @@ from ergon.planning.shares import share_out_among_busy
 from ergon.planning.shed import hold_limits
 from ergon.planning.steady import drop_idle, earns_its_moves, mend
 
-ANEW_UP_TO = 2000
-"""Candidates up to which a fleet that stays short when it is mended is planned anew at once, a matter of tenths of a second."""
+SMALL = 2000
+"""Candidates up to which a fleet that stays short when it is mended is planned anew at once, and is packed in many ways."""
+
+FILLS_WHERE_NOT_SMALL = 2
 _MOST_A_SERVER = 4
 """Models for each server up to which patterns are tried: of very many small replicas, one pattern is as good as another."""
 
@@ -53,8 +54,6 @@ def search(problem: Problem, limits: tuple[Limit, ...], effort: Effort, before: 
     if effort.only_mend and before is not None and _priced(before) and problem.standing:
         again = mend_again(problem, limits, before)
         if again is not None:
-            if effort.gives_up:
-                lighten(again)
             hold_limits(again)
             if not _short(again):
                 return Found(again, None, ())
@@ -93,7 +92,7 @@ def _is_large(problem: Problem) -> bool:
 
     Not so where most is yet to be placed.
     """
-    return len(problem.candidates.model) > ANEW_UP_TO and 2 * len(problem.standing) >= int(problem.need.sum())
+    return len(problem.candidates.model) > SMALL and 2 * len(problem.standing) >= int(problem.need.sum())
 
 
 def _priced(before: Plan) -> bool:
@@ -106,7 +105,7 @@ def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, e
     Packed in several ways, the best of them with fewer servers in one pool after the other, then the best ones improved by
     small steps; a tiny fleet is solved exactly.
     """
-    ways = [_packed(problem, limits, level, by_rho=False)]
+    ways = [_packed(problem, limits, level, by_rho=True)]
     for start, by_rho in _other_starts(problem, limits, level, effort):
         if _is_optimal(ways[-1], level):
             break
@@ -123,7 +122,6 @@ def anew(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, e
         proof = _exactly(best, effort)
     drop_idle(best.servers)
     settled = settle(best.servers)
-    lighten(settled)
     hold_limits(settled)
     return Found(settled, level, (), proof)
 
@@ -139,15 +137,26 @@ def _is_optimal(best: Placer, level: PoolLevel | None) -> bool:
 def _other_starts(
     problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, effort: Effort
 ) -> Iterator[tuple[PoolLevel, bool]]:
-    """Other pool levels to pack, and whether models of like rho are to go together."""
+    """Other pool levels to pack, and whether models of like rho are to go together.
+
+    In fleets that are not small, where each takes a third of a second and more, a few, with those together: of six, 7 to 13 %
+    of the watts better than without.
+    """
+    small = len(problem.candidates.model) <= SMALL
     if level is None:
         return
-    yield level, True
-    for fill in effort.fills if level.none_short else ():
+    if small:
+        yield level, False
+    if not level.none_short or is_large(problem):
+        return
+    for fill in effort.fills if small else effort.fills[:FILLS_WHERE_NOT_SMALL]:
+        if fill == 1.0 and not level.in_whole:
+            continue
         other = guide(problem, limits, effort, fill=fill)
         if other is not None:
-            yield other, False
             yield other, True
+            if small:
+                yield other, False
 
 
 def _packed(problem: Problem, limits: tuple[Limit, ...], level: PoolLevel | None, *, by_rho: bool) -> Placer:

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ergon.planning.arrays import Floats, Ints
+from ergon.planning.arrays import Floats
 from ergon.planning.limits import Limit
 from ergon.planning.problem import Problem
 
 ROUNDING = 1e-12
 """Busy shares that differ by less are the same."""
+
+_ROWS = 7
+"""Of what is kept by server; one array, so that a look at many servers gathers it at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +87,31 @@ class Servers:
 
     `limit` is the least rho of a server's replicas of models with demand, whether they carry some now or not, so that a plan's
     shares can be found again from its replicas; `awake` its watts above idle. `total` is J of what executes
-    and of servers in use, `opening` that of one more server of each pool, `drawn` the watts in the scope of each limit.
+    and of servers in use, `opening` that of one more server of each pool, and by server (`if_opened`, 0 for those in use);
+    `drawn` the watts in the scope of each limit. `state` has the rows free_bytes to if_opened, by server. `work`: what is
+    served by model, None where it has changed since it was asked for.
     """
 
     problem: Problem
     table: Table
     start: list[int]
+    state: Floats
     free_bytes: Floats
     free_slots: Floats
     load: Floats
     limit: Floats
     awake: Floats
+    count: Floats
+    if_opened: Floats
     homes: list[dict[int, int]]
     share: list[dict[int, float]]
     residents: list[dict[int, int]]
-    count: Ints
     occupied: list[int]
     pool_of: list[int]
+    work: list[float | None] = field(default_factory=list)
     limits: tuple[Limit, ...] = ()
     drawn: list[float] = field(default_factory=list)
-    opening: Floats = field(default_factory=lambda: np.zeros(0))
+    opening: list[float] = field(default_factory=list)
     total: float = 0.0
     journal: list[tuple[int, int, int, float]] = field(default_factory=list)
 
@@ -113,53 +121,98 @@ class Servers:
         counts = problem.on.most
         start = [0, *np.cumsum(counts).tolist()]
         total = start[-1]
+        state = np.zeros((_ROWS, total))
+        free_bytes, free_slots, load, limit, awake, count, if_opened = state
+        free_bytes[:] = np.repeat(problem.on.memory_bytes, counts)
+        free_slots[:] = np.repeat(problem.on.slots.astype(float), counts)
+        limit[:] = np.inf
         made = cls(
             problem=problem,
             table=Table.of(problem),
             start=start,
-            free_bytes=np.repeat(problem.on.memory_bytes, counts),
-            free_slots=np.repeat(problem.on.slots.astype(float), counts),
-            load=np.zeros(total),
-            limit=np.full(total, np.inf),
-            awake=np.zeros(total),
+            state=state,
+            free_bytes=free_bytes,
+            free_slots=free_slots,
+            load=load,
+            limit=limit,
+            awake=awake,
+            count=count,
+            if_opened=if_opened,
             homes=[{} for _ in problem.models],
             share=[{} for _ in problem.models],
             residents=[{} for _ in range(total)],
-            count=np.zeros(total, np.int64),
             occupied=[0] * len(problem.pools),
             pool_of=np.repeat(np.arange(len(counts)), counts).tolist(),
+            work=[None] * len(problem.models),
             limits=limits,
             drawn=[limit.always_watts for limit in limits],
         )
         made.total = sum(made.cost_of_count(p, 0) for p in range(len(problem.pools)))
-        made.opening = np.array([made.cost_of_one_more(p) for p in range(len(problem.pools))])
+        made.opening = [made.cost_of_one_more(p) for p in range(len(problem.pools))]
+        if_opened[:] = np.repeat(np.array(made.opening), counts)
         return made
 
     def put(self, c: int, s: int, u: float) -> None:
         """Place a replica with that busy share."""
         table = self.table
         m = table.model[c]
+        self.count[s] += 1
         if not self.residents[s]:
-            self._switch(self.pool_of[s], 1)
+            self._switch(s, 1)
         self.homes[m][s] = c
         self.share[m][s] = u
         self.residents[s][m] = c
+        self.work[m] = None
         self.free_bytes[s] -= table.memory[c]
         self.free_slots[s] -= 1
-        self.count[s] += 1
         self.journal.append((0, c, s, u))
         if u > 0:
             self._carry(c, s, u)
         elif table.may_carry[c]:
             self.limit[s] = min(float(self.limit[s]), table.rho[c])
 
-    def _switch(self, p: int, servers: int) -> None:
-        """One more, or one fewer, server of a pool in use."""
-        before = self.watts_of_count(p, self.occupied[p]) if self.limits else 0.0
-        self.total -= self.cost_of_count(p, self.occupied[p])
+    def put_all(self, places: list[tuple[int, int, float]]) -> None:
+        """The same for many, on servers that hold nothing and where all of them fit; what is put so is not taken back."""
+        if self.limits or not places:
+            for c, s, u in places:
+                self.put(c, s, u)
+            return
+        table, c_of, on = self.table, self.problem.candidates, self.problem.on
+        for c, s, u in places:
+            m = table.model[c]
+            self.homes[m][s], self.share[m][s], self.residents[s][m], self.work[m] = c, u, c, None
+        number, at, shares = (np.array(column) for column in zip(*places, strict=True))
+        many = len(self.load)
+        self.free_bytes -= np.bincount(at, c_of.memory_bytes[number], many)
+        self.free_slots -= np.bincount(at, minlength=many)
+        self.count += np.bincount(at, minlength=many)
+        self.load += np.bincount(at, shares, many)
+        carry, busy = (c_of.mu[number] > 0) & (self.problem.demand[c_of.model[number]] > 0), shares > 0
+        np.minimum.at(self.limit, at[carry], c_of.rho[number[carry]])
+        np.maximum.at(self.awake, at[busy], c_of.awake_watts[number[busy]])
+        self.total += float((c_of.cost[number] * shares).sum()) + float(self.awake @ np.repeat(on.watt_cost, on.most))
+        used = self.count > 0
+        for p in range(len(self.occupied)):
+            mine = slice(self.start[p], self.start[p + 1])
+            self.total -= self.cost_of_count(p, 0)
+            self.occupied[p] = int(used[mine].sum())
+            self.total += self.cost_of_count(p, self.occupied[p])
+            self.opening[p] = self.cost_of_one_more(p)
+            self.if_opened[mine] = np.where(used[mine], 0.0, self.opening[p])
+
+    def _switch(self, s: int, servers: int) -> None:
+        """One more server of a pool in use, this one, or one fewer."""
+        p = self.pool_of[s]
+        before, opening = self.watts_of_count(p, self.occupied[p]) if self.limits else 0.0, self.opening[p]
+        self.total += opening if servers > 0 else 0.0
         self.occupied[p] += servers
-        self.total += self.cost_of_count(p, self.occupied[p])
         self.opening[p] = self.cost_of_one_more(p)
+        self.total -= self.opening[p] if servers < 0 else 0.0
+        if self.opening[p] == opening:
+            self.if_opened[s] = 0.0 if servers > 0 else opening
+        else:
+            mine = slice(self.start[p], self.start[p + 1])
+            self.if_opened[mine] = np.where(self.count[mine] == 0, self.opening[p], 0.0)
         for number, limit in enumerate(self.limits):
             if limit.whole_pools and limit.pools[p]:
                 self.drawn[number] += self.watts_of_count(p, self.occupied[p]) - before
@@ -191,12 +244,13 @@ class Servers:
         table = self.table
         c = self.homes[m].pop(s)
         u = self.share[m].pop(s)
+        self.work[m] = None
         del self.residents[s][m]
+        self.count[s] -= 1
         if not self.residents[s]:
-            self._switch(self.pool_of[s], -1)
+            self._switch(s, -1)
         self.free_bytes[s] += table.memory[c]
         self.free_slots[s] += 1
-        self.count[s] -= 1
         self.journal.append((1, c, s, u))
         if table.may_carry[c]:
             self._recount(s, c, -u)
@@ -207,6 +261,7 @@ class Servers:
         c, before = self.homes[m][s], self.share[m][s]
         self.journal.append((2, c, s, before))
         self.share[m][s] = u
+        self.work[m] = None
         self._recount(s, c, u - before)
 
     def _recount(self, s: int, changed: int, by: float) -> None:
@@ -274,8 +329,11 @@ class Servers:
 
     def served(self, m: int) -> float:
         """Work per second that the model's replicas serve."""
-        table = self.table
-        return sum(u * table.mu[self.homes[m][s]] for s, u in self.share[m].items())
+        known = self.work[m]
+        if known is None:
+            mu, homes = self.table.mu, self.homes[m]
+            known = self.work[m] = sum([u * mu[homes[s]] for s, u in self.share[m].items()])
+        return known
 
     def ordinal(self, s: int) -> int:
         """The ordinal of a server in its pool."""
@@ -295,7 +353,7 @@ def lacking_work(servers: Servers, m: int) -> float:
 
 def any_lacks(servers: Servers) -> bool:
     """Whether any model's demand is not met."""
-    return any(lacking_work(servers, m) > 0 for m in range(len(servers.homes)))
+    return bool(shortfall(servers)[1].any())
 
 
 def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]]) -> bool:
@@ -309,10 +367,12 @@ def less_short(one: list[tuple[float, float]], other: list[tuple[float, float]])
 
 def shortfall(servers: Servers) -> tuple[Floats, Floats]:
     """By model: replicas missing, and work per second unserved."""
-    table = servers.table
-    missing = np.array([max(0, table.lowest[m] - len(homes)) for m, homes in enumerate(servers.homes)], float)
-    unserved = np.array([lacking_work(servers, m) for m in range(len(servers.homes))], float)
-    return missing, unserved
+    problem = servers.problem
+    replicas = np.array([len(homes) for homes in servers.homes], np.int64)
+    missing = np.maximum(np.minimum(problem.lowest, problem.highest) - replicas, 0).astype(float)
+    served = np.array([work if work is not None else servers.served(m) for m, work in enumerate(servers.work)], float)
+    unserved = problem.demand - served
+    return missing, np.where(unserved > 1e-9 * problem.demand, unserved, 0.0)
 
 
 def rank_of_shortfall(servers: Servers) -> list[tuple[float, float]]:

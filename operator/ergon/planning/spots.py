@@ -41,6 +41,7 @@ class _Spots:
     memory: Floats
     cost: Floats
     awake: Floats
+    wakes: bool
     counts: Bools
     watt_cost: Floats
     rent: Floats
@@ -57,7 +58,7 @@ class Spots:
         problem = servers.problem
         on, c = problem.on, problem.candidates
         amortised = on.server_cost + on.node_cost / on.per_node
-        self._spread = amortised
+        self._spread = np.repeat(amortised, on.most)
         none = np.zeros(len(on.most))
         busy, memory, slots = (level.busy_price, level.memory_price, level.slot_price) if level else (amortised, none, none)
         self._worth = np.maximum(busy, 0.05 * amortised)
@@ -80,12 +81,12 @@ class Spots:
         servers, table, c = self.servers, self.servers.table, self.servers.problem.candidates
         mine = [k for k in range(table.first[m], table.first[m + 1]) if self._open[k]]
         start = servers.start
-        counts = [start[table.pool[k] + 1] - start[table.pool[k]] for k in mine]
-        candidate = np.repeat(np.array(mine, np.int64), counts)
+        places = [start[table.pool[k] + 1] - start[table.pool[k]] for k in mine]
+        candidate = np.repeat(np.array(mine, np.int64), places)
         place = np.concatenate(
             [np.zeros(0, np.int64), *(np.arange(start[table.pool[k]], start[table.pool[k] + 1]) for k in mine)]
         )
-        before = np.cumsum([0, *counts]).tolist()
+        before = np.cumsum([0, *places]).tolist()
         pool = c.pool[candidate]
         of_pool: dict[int, list[int]] = {}
         for k in mine:
@@ -97,6 +98,7 @@ class Spots:
                 if s < start[table.pool[k] + 1] and servers.ordinal(s) == ordinal:
                     memory[before[mine.index(k)] + s - start[table.pool[k]]] = np.inf
         mu = c.mu[candidate]
+        awake, counts = c.awake_watts[candidate], (mu > 0) & (table.demand[m] > 0)
         return _Spots(
             server=place,
             candidate=candidate,
@@ -105,8 +107,9 @@ class Spots:
             rho=c.rho[candidate],
             memory=memory,
             cost=c.cost[candidate],
-            awake=c.awake_watts[candidate],
-            counts=(mu > 0) & (table.demand[m] > 0),
+            awake=awake,
+            wakes=bool(awake.any()),
+            counts=counts,
             watt_cost=servers.problem.on.watt_cost[pool],
             rent=self._rent[candidate],
             worth=self._worth[pool],
@@ -127,15 +130,14 @@ class Spots:
         while len(servers.homes[m]) < table.lowest[m] and self._hold(m):
             pass
 
-    def _fits(self, m: int, x: _Spots, room: Floats) -> Floats:
-        servers = self.servers
-        at = x.server
-        self.looked += len(at)
-        no = (servers.free_bytes[at] < x.memory) | (servers.free_slots[at] < 1)
+    def _shut(self, x: _Spots, free_bytes: Floats, free_slots: Floats, count: Floats) -> Bools:
+        """Where one more replica has no room."""
+        self.looked += len(x.server)
+        shut: Bools = free_bytes < x.memory
+        shut |= free_slots < 1
         if self.closed is not None:
-            no |= (x.pool == self.closed) & (servers.count[at] == 0)
-        room[no] = -1.0
-        return room
+            shut |= (x.pool == self.closed) & (count == 0)
+        return shut
 
     def _serve(self, m: int, work: float) -> float:
         """Give some of the work to one replica, a new one or one that stands; how much."""
@@ -145,9 +147,13 @@ class Spots:
         at = x.server
         if not len(at):
             return 0.0
-        limit, load = servers.limit[at], servers.load[at]
+        free_bytes, free_slots, load, limit, awake, count, if_opened = servers.state.take(at, axis=1)
         narrow = np.minimum(limit, x.rho)
-        room = self._fits(m, x, narrow - load) if spare > 0 else np.full(len(at), -1.0)
+        if spare > 0:
+            room = narrow - load
+            room[self._shut(x, free_bytes, free_slots, count)] = -1.0
+        else:
+            room = np.full(len(at), -1.0)
         rent = x.rent
         if homes:
             rent = rent.copy()
@@ -161,35 +167,31 @@ class Spots:
                         room[e] = -1.0
         need = work * x.per_work
         u = np.minimum(room, need)
-        count = servers.count[at]
-        opening = self._spread if self.taste.spread else servers.opening
-        rise = np.maximum(x.awake - servers.awake[at], 0.0) * x.watt_cost
         if servers.limits:
             u = self._within_limits(x, u, count)
-        price = x.cost * u + rise + np.where(count == 0, opening[x.pool], 0.0) + rent
+        price = x.cost * u
+        price += rent
+        price += np.where(count == 0, self._spread[at], 0.0) if self.taste.spread else if_opened
+        if x.wakes:
+            price += np.maximum(x.awake - awake, 0.0) * x.watt_cost
         if self.taste.room:
-            price += self.taste.room * x.worth * ((load + u) / narrow - load / limit)
+            filled = (load + u) / narrow
+            filled -= load / limit
+            filled *= x.worth
+            price += self.taste.room * filled
         if self.taste.noise:
             price *= 1.0 + self.taste.noise * self._throw(len(at))
-        whole = (u > 0) & (u >= need * (1 - 1e-9))
-        least = np.minimum(LEAST_PIECE, 0.5 * need)
-        score = np.where(whole, price, _SPLIT * price * need / np.maximum(u, 1e-12))
-        if spare == 1 and not (len(homes) > 0 and whole.any()):
-            score = np.where(whole, price, 1e15 - u / np.maximum(need, 1e-300))
-        score[(u < least) & ~whole | (u <= 0)] = np.inf
-        if spare <= 0:
-            score[room <= ROUNDING] = np.inf
-        e = int(np.argmin(score))
-        if score[e] == np.inf:
+        found = _least(price, u, need, last=spare == 1 and bool(homes), only=spare == 1, own=spare <= 0)
+        if found is None:
             return 0.0
-        s, c, busy = int(at[e]), int(x.candidate[e]), float(u[e])
+        s, c, busy = int(at[found]), int(x.candidate[found]), float(u[found])
         if s in homes:
             servers.change(m, s, servers.share[m][s] + busy)
         else:
             servers.put(c, s, busy)
-        return work if whole[e] else busy * table.mu[c]
+        return work if busy >= need[found] * (1 - 1e-9) else busy * table.mu[c]
 
-    def _within_limits(self, x: _Spots, u: Floats, count: Ints) -> Floats:
+    def _within_limits(self, x: _Spots, u: Floats, count: Floats) -> Floats:
         """Of busy shares, what the watt limits allow; negative: no replica at all."""
         servers, on, c = self.servers, self.servers.problem.on, self.servers.problem.candidates
         slope = on.pue[x.pool] * c.slope_watts[x.candidate]
@@ -224,20 +226,18 @@ class Spots:
         at = x.server
         if len(servers.homes[m]) >= table.highest[m] or not len(at):
             return False
-        limit = servers.limit[at]
-        room = np.where(x.counts, np.minimum(limit, x.rho) - servers.load[at], 0.0)
-        room = self._fits(m, x, room)
+        free_bytes, free_slots, load, limit, _, count, if_opened = servers.state.take(at, axis=1)
+        room = np.where(x.counts, np.minimum(limit, x.rho) - load, 0.0)
+        room[self._shut(x, free_bytes, free_slots, count)] = -1.0
         for s in servers.homes[m]:
             for k in x.of_pool.get(servers.pool_of[s], ()):
                 room[x.offset[k] + s] = -1.0
-        opening = self._spread if self.taste.spread else servers.opening
-        empty = servers.count[at] == 0
-        price = x.rent + np.where(empty, opening[x.pool], 0.0)
+        price = x.rent + (np.where(count == 0, self._spread[at], 0.0) if self.taste.spread else if_opened)
         if x.counts.any():
-            spoilt = np.maximum(servers.load[at] / np.minimum(limit, x.rho) - servers.load[at] / limit, 0.0)
+            spoilt = np.maximum(load / np.minimum(limit, x.rho) - load / limit, 0.0)
             price = price + x.worth * np.where(x.counts, spoilt, 0.0)
         if servers.limits:
-            room = np.where(self._within_limits(x, np.zeros(len(at)), servers.count[at]) < 0, -1.0, room)
+            room = np.where(self._within_limits(x, np.zeros(len(at)), count) < 0, -1.0, room)
         if self.taste.noise:
             price = price * (1.0 + self.taste.noise * self._throw(len(at)))
         price = np.where(room >= -ROUNDING, price, np.inf)
@@ -246,3 +246,22 @@ class Spots:
             return False
         servers.put(int(x.candidate[e]), int(at[e]), 0.0)
         return True
+
+
+def _least(price: Floats, u: Floats, need: Floats, *, last: bool, only: bool, own: bool) -> int | None:
+    """Which spot costs the least, where all of the load fits or in parts J a unit of it; None where none has room.
+
+    `only`: one replica is left to the model, so all of the load there, else the largest part (unless, `last`, its others may
+    take the rest). `own`: it may have no more, so any room of its own replicas counts.
+    """
+    enough = u >= np.minimum(LEAST_PIECE, 0.5 * need)
+    enough &= u > (ROUNDING if own else 0.0)
+    whole = u >= need * (1 - 1e-9)
+    if only and not (last and whole.any()):
+        score = np.where(whole, price, 1e15 - u / np.maximum(need, 1e-300))
+        score[~enough] = np.inf
+    else:
+        score = np.divide(price * need, u, out=np.full(len(u), np.inf), where=enough)
+        score[~whole] *= _SPLIT
+    e = int(np.argmin(score))
+    return e if score[e] < np.inf else None

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ergon.planning.effort import Effort
 from ergon.planning.improve import serve_lacking
 from ergon.planning.limits import Limit
 from ergon.planning.placing import Placer
 from ergon.planning.power import Figures, figures
 from ergon.planning.problem import Problem
-from ergon.planning.servers import Servers, lacking_work, less_short, rank_of_shortfall
+from ergon.planning.servers import Servers, less_short, rank_of_shortfall, shortfall
 from ergon.planning.shares import find_shares, share_out
 
 LEAST_SAVING = 0.03
@@ -67,16 +69,37 @@ def standing(problem: Problem, limits: tuple[Limit, ...], shares: Mapping[tuple[
 
 
 def _keep(servers: Servers, shares: Mapping[tuple[int, int], float]) -> None:
-    """Put the standing replicas where they stand, the more important first; those that nobody asks for are left."""
+    """Put the standing replicas where they stand, the more important first; those that nobody asks for are left.
+
+    What was measured since is no reason to take them away: they are loaded, so they fit; only nothing more is put beside them.
+    """
     problem, table = servers.problem, servers.table
     c = problem.candidates
+    if not servers.limits and (places := _all_places(servers, shares)) is not None:
+        servers.put_all(places)
+        return
+    declared, free_bytes = c.declared_bytes.tolist(), servers.free_bytes.tolist()
     order = sorted(problem.standing, key=lambda replica: (problem.tier[c.model[replica[0]]], replica))
     for number, ordinal in order:
         m, s = table.model[number], servers.number(table.pool[number], ordinal)
         wanted = table.highest[m] if table.demand[m] > 0 else table.lowest[m]
-        fits = table.memory[number] <= servers.free_bytes[s] and servers.free_slots[s] >= 1
+        fits = declared[number] <= free_bytes[s] and servers.free_slots[s] >= 1
         if fits and len(servers.homes[m]) < wanted and servers.spare(number, s, 0.0) >= 0 and not _closed(servers, number):
             servers.put(number, s, shares.get((number, ordinal), 0.0))
+            free_bytes[s] -= declared[number]
+
+
+def _all_places(servers: Servers, shares: Mapping[tuple[int, int], float]) -> list[tuple[int, int, float]] | None:
+    """(candidate, server, busy share) of all standing replicas where all of them may stay together, else None."""
+    problem, table = servers.problem, servers.table
+    places = [(c, servers.number(table.pool[c], ordinal), shares.get((c, ordinal), 0.0)) for c, ordinal in problem.standing]
+    c, s = np.array([c for c, _, _ in places], np.int64), np.array([s for _, s, _ in places], np.int64)
+    many, model = len(servers.load), problem.candidates.model[c]
+    fits = (np.bincount(s, problem.candidates.declared_bytes[c], many) <= servers.free_bytes).all()
+    fits &= (np.bincount(s, minlength=many) <= servers.free_slots).all()
+    wanted = np.where(problem.demand > 0, problem.highest, np.minimum(problem.lowest, problem.highest))
+    fits &= (np.bincount(model, minlength=len(wanted)) <= wanted).all()
+    return places if fits else None
 
 
 def _closed(servers: Servers, c: int) -> bool:
@@ -85,9 +108,10 @@ def _closed(servers: Servers, c: int) -> bool:
 
 def lacking(servers: Servers) -> list[int]:
     """Models that lack work or replicas, the most important and then the largest first."""
-    table, tier = servers.table, servers.problem.tier
-    found = [m for m in range(len(servers.homes)) if lacking_work(servers, m) > 0 or len(servers.homes[m]) < table.lowest[m]]
-    return sorted(found, key=lambda m: (tier[m], -lacking_work(servers, m), m))
+    missing, unserved = shortfall(servers)
+    found, tier = np.flatnonzero((missing > 0) | (unserved > 0)), servers.problem.tier
+    order: list[int] = found[np.lexsort((found, -unserved[found], tier[found]))].tolist()
+    return order
 
 
 def drop_idle(servers: Servers) -> None:

@@ -11,8 +11,8 @@ from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Replica, ServerKey
 from ergon.planning import Effort, Plan, plan
 from ergon.planning.moves import moves, next_stage
 
-MENDING = replace(Effort.quick(), gives_up=False)
-"""What goes is decided here, by what is on its way and whether the demand is known, and only what pays for its way."""
+MENDING = Effort.quick()
+"""It takes nothing away: what goes is decided here, by what is on its way, whether demand is known, and what pays for its way."""
 MOVES_AT_ONCE = 10
 STAY_SECONDS = 3600.0
 """How long the demand is expected to stay as it is planned for."""
@@ -116,6 +116,8 @@ def close(fleet: Fleet, made: Plan, moving: frozenset[ModelKey]) -> Plan:
         node = (count - 1) // pool.servers_per_node * pool.servers_per_node
         found = None
         for first in sorted({count - 1, max(node, pool.servers_min)}, reverse=True):
+            if _most_saved(pool, first, count) < LEAST_SAVING * made.watts:
+                continue
             tries += 1
             found = _without(fleet, made, pool, first)
             if found is not None:
@@ -125,6 +127,14 @@ def close(fleet: Fleet, made: Plan, moving: frozenset[ModelKey]) -> Plan:
         else:
             made, closed = found, closed + 1
     return made
+
+
+def _most_saved(pool: Pool, first: int, count: int) -> float:
+    """Watts that the pool's servers from `first` on draw at most, where that is known: of a large fleet too few to plan for."""
+    if pool.busy_watts is None:
+        return math.inf
+    nodes = -(-count // pool.servers_per_node) - -(-first // pool.servers_per_node)
+    return pool.pue * ((count - first) * max(pool.idle_watts, pool.busy_watts) + nodes * pool.host_watts)
 
 
 def _without(fleet: Fleet, made: Plan, pool: Pool, first: int) -> Plan | None:
