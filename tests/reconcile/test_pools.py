@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status
+from ergon.reconcile.pools import DOWN_SECONDS, PodView, PoolView, decide_pool, pool_status
 from tests.planning.test_planner import pool
 
 
@@ -18,6 +18,7 @@ def pod(ordinal: int, **more: object) -> PodView:
         "condemned": "",
         "holds_models": True,
         "unscheduled_seconds": None,
+        "down_seconds": 0.0,
         "node_lost": False,
         "problem": "",
     }
@@ -41,6 +42,13 @@ def test_a_cordoned_server_is_gone_round_and_given_up_when_empty() -> None:
     assert full.give_up == ()
     empty = decide_pool(seen(pod(0, cordoned=True, holds_models=False), pod(1)))
     assert [p.ordinal for p in empty.give_up] == [0]
+
+
+def test_a_leaving_server_that_is_not_ready_for_a_moment_keeps_its_models() -> None:
+    moment = pod(0, cordoned=True, ready=False, down_seconds=2)
+    assert decide_pool(seen(moment, pod(1))).give_up == ()
+    for_good = pod(0, cordoned=True, ready=False, down_seconds=DOWN_SECONDS)
+    assert [p.ordinal for p in decide_pool(seen(for_good, pod(1))).give_up] == [0]
 
 
 def test_a_changed_template_rolls_one_server_at_a_time() -> None:

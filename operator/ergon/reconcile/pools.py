@@ -9,10 +9,18 @@ from ergon.reconcile.figures import PoolEnergy, rounded
 from ergon.reconcile.observed import Refusal
 from ergon.reconcile.status import Fact
 
+UNSCHEDULED_SECONDS = 60.0
+DOWN_SECONDS = 60.0
+"""Neither Ready nor answering for so long: whatever such a server holds answers nobody. A restart of Triton takes some 10 s."""
+ROLLING_AT_ONCE = 1
+
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """One pod of the pool. `outdated`: its template is not the pool's; `condemned`: why it must be replaced."""
+    """One pod of the pool. `outdated`: its template is not the pool's; `condemned`: why it must be replaced.
+
+    `down_seconds`: for how long it was neither Ready nor answered the operator.
+    """
 
     ordinal: int
     uid: str
@@ -24,6 +32,7 @@ class PodView:
     condemned: str
     holds_models: bool
     unscheduled_seconds: float | None
+    down_seconds: float
     node_lost: bool
     problem: str
 
@@ -35,6 +44,11 @@ class PodView:
         if self.cordoned:
             return "its node is cordoned"
         return "the pool's template changed" if self.outdated else ""
+
+    @property
+    def occupied(self) -> bool:
+        """Whether it holds models that serve, or may serve again in a moment."""
+        return self.holds_models and self.down_seconds < DOWN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +65,6 @@ class PoolView:
     template_refused: str = ""
     busy_share: float | None = None
     energy: PoolEnergy | None = None
-
-
-UNSCHEDULED_SECONDS = 60.0
-ROLLING_AT_ONCE = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ def decide_pool(view: PoolView) -> PoolDecision:
     rolling = [pod for pod in leaving if pod not in cordoned]
     on_their_way = sum(pod.deleting or (not pod.ready and not pod.leaving) for pod in view.pods)
     emptying = cordoned + rolling[: max(0, ROLLING_AT_ONCE - len(cordoned) - on_their_way)]
-    give_up = tuple(pod for pod in emptying if not pod.holds_models)
+    give_up = tuple(pod for pod in emptying if not pod.occupied)
     unavailable = {pod.ordinal for pod in emptying}
     unavailable |= {pod.ordinal for pod in view.pods if pod.deleting or pod.node_lost}
     unavailable |= {pod.ordinal for pod in view.pods if (pod.unscheduled_seconds or 0.0) > UNSCHEDULED_SECONDS}
@@ -122,7 +132,7 @@ def _accepted(view: PoolView) -> Fact:
 def _ready(view: PoolView, decision: PoolDecision, ready: int) -> Fact:
     if view.pool.deleting:
         return Fact("Ready", False, "Deleting", f"{view.models_placed} replicas are still on it")
-    leaving = next((pod for pod in view.pods if pod.leaving and pod.holds_models), None)
+    leaving = next((pod for pod in view.pods if pod.leaving and pod.occupied), None)
     if ready >= decision.servers:
         note = f"server {leaving.ordinal} is being emptied: {leaving.leaving}" if leaving is not None else ""
         return Fact("Ready", True, "Ready", note or ("1 server is ready" if ready == 1 else f"{ready} servers are ready"))

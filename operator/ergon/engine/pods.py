@@ -1,0 +1,88 @@
+"""A pool's pods as its story sees them, and for how long they have been as they are."""
+
+from collections.abc import Callable, Container
+
+from ergon.engine.cache import Cache, PoolRecord
+from ergon.engine.cached_pods import PodRecord
+from ergon.engine.server import ServerAgent
+from ergon.engine.servers import Servers
+from ergon.kube.builders import template_hash
+from ergon.reconcile.pools import PodView
+
+_NOTHING_RUNS = {"Pending", "Failed", "Succeeded"}
+
+
+class Pods:
+    """Looks at pods, their nodes and their agents. `now`: monotonic seconds; `template_refused`: pools that are not rolled.
+
+    Times count from when this process first saw a pod so: those in its conditions are by a clock that may differ from ours.
+    """
+
+    def __init__(self, cache: Cache, servers: Servers, template_refused: Container[str], now: Callable[[], float]) -> None:
+        self._cache, self._servers = cache, servers
+        self._template_refused = template_refused
+        self._now = now
+        self._unscheduled_at: dict[tuple[str, str], float] = {}
+        self._down_at: dict[str, float] = {}
+
+    def forget_the_gone(self) -> None:
+        """Of pods that are no more nothing is remembered."""
+        uids = {pod.uid for pod in self._cache.pods.values()}
+        self._unscheduled_at = {key: at for key, at in self._unscheduled_at.items() if key[0] in uids}
+        self._down_at = {uid: at for uid, at in self._down_at.items() if uid in uids}
+
+    def of(self, record: PoolRecord) -> tuple[PodView, ...]:
+        """All pods of a pool that can be understood, by ordinal."""
+        return tuple(self._view(record, self._cache.pods[key]) for key in sorted(self._cache.pods) if key.pool == record.name)
+
+    def _view(self, record: PoolRecord, pod: PodRecord) -> PodView:
+        assert record.spec is not None
+        node, agent = self._cache.nodes.get(pod.node), self._servers.agent(pod.key)
+        answering = agent is not None and agent.answering
+        return PodView(
+            ordinal=pod.key.ordinal,
+            uid=pod.uid,
+            name=pod.name,
+            ready=pod.ready,
+            deleting=pod.deleting,
+            cordoned=node is not None and node.unschedulable,
+            outdated=bool(pod.template_hash)
+            and pod.template_hash != template_hash(record.spec)
+            and record.name not in self._template_refused,
+            condemned=agent.condemned if agent is not None else "",
+            holds_models=_holds_models(pod, agent),
+            unscheduled_seconds=self._unscheduled_seconds(pod),
+            down_seconds=self._down_seconds(pod, up=pod.ready or answering),
+            node_lost=self._node_lost(pod.node) and not answering,
+            problem=pod.problem,
+        )
+
+    def _unscheduled_seconds(self, pod: PodRecord) -> float | None:
+        if not pod.unscheduled_since:
+            return None
+        now = self._now()
+        return now - self._unscheduled_at.setdefault((pod.uid, pod.unscheduled_since), now)
+
+    def _down_seconds(self, pod: PodRecord, *, up: bool) -> float:
+        """For how long it was neither Ready nor answered us; one that is only being started for the first time is not down."""
+        if up or (pod.phase == "Pending" and not pod.problem):
+            self._down_at.pop(pod.uid, None)
+            return 0.0
+        now = self._now()
+        return now - self._down_at.setdefault(pod.uid, now)
+
+    def _node_lost(self, name: str) -> bool:
+        """Whether a node is gone or silent. A namespaced installation reads no nodes, and takes none for lost."""
+        node = self._cache.nodes.get(name)
+        return bool(name and self._cache.nodes) and (node is None or not node.ready)
+
+
+def _holds_models(pod: PodRecord, agent: ServerAgent | None) -> bool:
+    """Whether a pod has anything of a model, as far as is known: one that is not read may, unless it has never run or is ending.
+
+    That it is not Ready says nothing of it: after an outage of the API server all pods are not, and serve.
+    """
+    answering = agent is not None and agent.answering
+    if not (pod.ready or answering) and (pod.deleting or pod.phase in _NOTHING_RUNS):
+        return False
+    return agent is None or not agent.synced or agent.holds_models

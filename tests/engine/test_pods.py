@@ -1,0 +1,87 @@
+"""What the pool's story is told of its pods: who holds models that serve, and since when a pod is down."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ergon.engine.cache import Cache
+from ergon.engine.pods import Pods
+from ergon.engine.server import ServerAgent
+from ergon.engine.servers import Servers
+from ergon.fleet.types import ModelKey, ServerKey
+from ergon.reconcile.observed import IndexState
+from ergon.reconcile.pools import DOWN_SECONDS, PodView
+from tests.engine.test_orphans import agent
+from tests.engine.world import pool
+
+SERVER = ServerKey("cpu", 0)
+
+
+class Seen:
+    """A pool with one pod on a cordoned node, its agent, and what is seen of it."""
+
+    def __init__(self) -> None:
+        self.cache, self.agent = Cache(), agent()
+        unused: Any = None
+        self.servers = Servers(self.cache, unused, lambda _: ())
+        self.agent.synced = self.agent.answering = True
+        self.agent.fact(ModelKey("n", "m")).index = IndexState.READY
+        self.cache.put("AcceleratorPool", {**pool(), "metadata": {"name": "cpu", "uid": "p"}})
+        self.cache.put("Node", {"metadata": {"name": "n", "uid": "n"}, "spec": {"unschedulable": True}})
+        self.cache.pods[SERVER] = self.agent.pod
+        self.known(self.agent)
+        self.pods = Pods(self.cache, self.servers, (), asyncio.get_running_loop().time)
+
+    def known(self, agent: ServerAgent | None) -> None:
+        """Have the server an agent, or none."""
+        self.servers._agents = {SERVER: agent} if agent is not None else {}
+
+    def pod(self, **changes: Any) -> PodView:
+        """The pod, with that changed."""
+        self.cache.pods[SERVER] = replace(self.cache.pods[SERVER], **changes)
+        (found,) = self.pods.of(self.cache.pools["cpu"])
+        return found
+
+
+@pytest.mark.looptime
+async def test_a_pod_that_is_not_ready_while_its_triton_answers_holds_its_models() -> None:
+    """After an outage of the API server every pod is marked not Ready, and one whose store restarts is for some seconds."""
+    seen = Seen()
+    assert seen.pod().occupied
+    assert seen.pod(ready=False).occupied
+    await asyncio.sleep(10 * DOWN_SECONDS)
+    later = seen.pod()
+    assert later.cordoned
+    assert later.occupied
+    assert later.down_seconds == 0
+
+
+@pytest.mark.looptime
+async def test_a_pod_is_given_up_once_it_has_been_silent_for_long() -> None:
+    seen = Seen()
+    seen.agent.answering = False
+    assert seen.pod(ready=False).occupied
+    await asyncio.sleep(DOWN_SECONDS - 1)
+    assert seen.pod().occupied
+    seen.agent.answering = True
+    assert seen.pod().down_seconds == 0
+    seen.agent.answering = False
+    assert seen.pod().down_seconds == 0
+    await asyncio.sleep(DOWN_SECONDS)
+    assert not seen.pod().occupied
+
+
+@pytest.mark.looptime
+async def test_a_pod_that_starts_or_ends_holds_nothing_and_is_not_down() -> None:
+    seen = Seen()
+    seen.known(None)
+    assert not seen.pod(ready=False, phase="Pending").occupied
+    await asyncio.sleep(10 * DOWN_SECONDS)
+    assert seen.pod().down_seconds == 0, "an image may take long to come"
+    assert seen.pod(problem="container triton: ImagePullBackOff").down_seconds == 0
+    await asyncio.sleep(1)
+    assert seen.pod().down_seconds == 1
+    assert seen.pod(phase="Running", problem="").occupied, "a new operator has not looked at it yet"
+    assert not seen.pod(deleting=True).occupied
