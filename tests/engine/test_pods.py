@@ -12,7 +12,7 @@ from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.reconcile.observed import IndexState
-from ergon.reconcile.pools import DOWN_SECONDS, PodView
+from ergon.reconcile.pools import AWAY_SECONDS, DOWN_SECONDS, PodView
 from tests.engine.test_orphans import agent
 from tests.engine.world import pool
 
@@ -74,13 +74,33 @@ async def test_a_pod_is_given_up_once_it_has_been_silent_for_long() -> None:
 
 
 @pytest.mark.looptime
+async def test_a_pod_is_back_only_from_having_been_away() -> None:
+    seen = Seen()
+    assert seen.pod().back_seconds is None
+    for away, back in ((AWAY_SECONDS - 1, None), (AWAY_SECONDS, 7.0)):
+        seen.agent.answering = False
+        seen.pod(ready=False)
+        await asyncio.sleep(away)
+        assert not seen.pod().up
+        assert seen.pod().down_seconds == away
+        seen.agent.answering = True
+        assert seen.pod().up
+        await asyncio.sleep(7)
+        assert seen.pod().back_seconds == back
+
+
+@pytest.mark.looptime
 async def test_a_pod_that_starts_or_ends_holds_nothing_and_is_not_down() -> None:
     seen = Seen()
     seen.known(None)
     assert not seen.pod(ready=False, phase="Pending").occupied
     await asyncio.sleep(10 * DOWN_SECONDS)
     assert seen.pod().down_seconds == 0, "an image may take long to come"
-    assert seen.pod(problem="container triton: ImagePullBackOff").down_seconds == 0
+    assert seen.pod(problem="0/3 nodes are available", unscheduled_since="t").down_seconds == 0
+    await asyncio.sleep(1)
+    assert seen.pod().down_seconds == 0, "a node may take long to come"
+    assert seen.pod().unscheduled_seconds == 1
+    assert seen.pod(problem="container triton: ImagePullBackOff", unscheduled_since="").down_seconds == 0
     await asyncio.sleep(1)
     assert seen.pod().down_seconds == 1
     assert seen.pod(phase="Running", problem="").occupied, "a new operator has not looked at it yet"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ergon.reconcile.pools import DOWN_SECONDS, PodView, PoolView, decide_pool, pool_status
+from ergon.reconcile.pools import AWAY_SECONDS, BACK_SECONDS, DOWN_SECONDS, PodView, PoolView, decide_pool, pool_status
 from tests.planning.test_planner import pool
 
 
@@ -18,7 +18,9 @@ def pod(ordinal: int, **more: object) -> PodView:
         "condemned": "",
         "holds_models": True,
         "unscheduled_seconds": None,
+        "up": True,
         "down_seconds": 0.0,
+        "back_seconds": None,
         "node_lost": False,
         "problem": "",
     }
@@ -65,6 +67,34 @@ def test_lost_and_unschedulable_servers_are_not_counted_on() -> None:
     decision = decide_pool(seen(pod(0, node_lost=True), pod(1, unscheduled_seconds=61), pod(2, deleting=True)))
     assert decision.unavailable == {0, 1, 2}
     assert decide_pool(seen(pod(0, unscheduled_seconds=30))).unavailable == frozenset()
+
+
+def down(ordinal: int, seconds: float = AWAY_SECONDS, **more: object) -> PodView:
+    return pod(ordinal, ready=False, up=False, down_seconds=seconds, **more)
+
+
+def test_a_server_that_is_down_for_long_is_gone_round_while_others_stand() -> None:
+    assert decide_pool(seen(pod(0), down(1, AWAY_SECONDS - 1))).unavailable == frozenset()
+    assert decide_pool(seen(pod(0), down(1))).unavailable == {1}
+    unready = pod(0, ready=False)  # as all are after an outage of the API server
+    assert decide_pool(seen(unready, down(1))).unavailable == {1}
+
+
+def test_what_more_servers_have_than_stand_is_their_pool_s_and_no_other_server_is_tried() -> None:
+    assert decide_pool(seen(down(0))).unavailable == frozenset()
+    assert decide_pool(seen(pod(0), down(1), down(2))).unavailable == frozenset()
+    many = [down(n, AWAY_SECONDS + n) for n in range(1, 6)]
+    standing = [pod(n) for n in range(6, 12)]
+    assert decide_pool(seen(*many, *standing)).unavailable == {5, 4, 3}
+
+
+def test_a_server_that_is_only_just_back_is_left_alone_unless_something_needs_it() -> None:
+    back = pod(1, back_seconds=BACK_SECONDS - 1)
+    assert decide_pool(seen(pod(0), back)).unavailable == {1}
+    assert decide_pool(seen(pod(0), back, lacking=True)).unavailable == frozenset()
+    assert decide_pool(seen(pod(0), back, planned_on=frozenset({1}))).unavailable == frozenset()
+    assert decide_pool(seen(pod(0), pod(1, back_seconds=BACK_SECONDS))).unavailable == frozenset()
+    assert decide_pool(seen(pod(0, back_seconds=1))).unavailable == frozenset(), "there is no other one"
 
 
 def test_a_deleted_pool_is_released_only_when_empty() -> None:

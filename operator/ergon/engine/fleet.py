@@ -110,6 +110,11 @@ class Planner:
         """Whether there is a plan."""
         return self._plan is not None
 
+    @property
+    def short(self) -> bool:
+        """Whether the plan has no room for something."""
+        return self._plan is not None and self._plan.short
+
     def knows(self, key: ModelKey) -> bool:
         """Whether the plan was made with this model in it."""
         return self._plan is not None and key in self._plan.placements
@@ -209,7 +214,7 @@ class Planner:
     def _quiet(self) -> bool:
         """Whether nothing has changed for a while, and nothing is on its way."""
         under_way = bool(self._moving())
-        soon = self._rearranging or (self._plan is not None and self._plan.short)
+        soon = self._rearranging or self.short
         enough = min(STAGE_SECONDS, self._improve_after_seconds) if soon else self._improve_after_seconds
         now = self._now()
         return not under_way and now - self._changed_at >= enough and now >= self._improve_not_before

@@ -279,6 +279,8 @@ class Engine:
             template_refused=self._pools.template_refused.get(record.name, ""),
             busy_share=self._demand.busy_share(record.name),
             energy=self._energy.pool(record.name),
+            planned_on=frozenset(replica.server.ordinal for replica in placed),
+            lacking=self._planner.short,
         )
         decision = decide_pool(view)
         for pod in pods:

@@ -7,7 +7,7 @@ from ergon.engine.cached_pods import PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.kube.builders import template_hash
-from ergon.reconcile.pools import PodView
+from ergon.reconcile.pools import AWAY_SECONDS, PodView
 
 _NOTHING_RUNS = {"Pending", "Failed", "Succeeded"}
 
@@ -24,12 +24,14 @@ class Pods:
         self._now = now
         self._unscheduled_at: dict[tuple[str, str], float] = {}
         self._down_at: dict[str, float] = {}
+        self._back_at: dict[str, float] = {}
 
     def forget_the_gone(self) -> None:
         """Of pods that are no more nothing is remembered."""
         uids = {pod.uid for pod in self._cache.pods.values()}
         self._unscheduled_at = {key: at for key, at in self._unscheduled_at.items() if key[0] in uids}
         self._down_at = {uid: at for uid, at in self._down_at.items() if uid in uids}
+        self._back_at = {uid: at for uid, at in self._back_at.items() if uid in uids}
 
     def of(self, record: PoolRecord) -> tuple[PodView, ...]:
         """All pods of a pool that can be understood, by ordinal."""
@@ -52,7 +54,9 @@ class Pods:
             condemned=agent.condemned if agent is not None else "",
             holds_models=_holds_models(pod, agent),
             unscheduled_seconds=self._unscheduled_seconds(pod),
+            up=pod.ready or answering,
             down_seconds=self._down_seconds(pod, up=pod.ready or answering),
+            back_seconds=self._now() - self._back_at[pod.uid] if pod.uid in self._back_at else None,
             node_lost=self._node_lost(pod.node) and not answering,
             problem=pod.problem,
         )
@@ -64,11 +68,13 @@ class Pods:
         return now - self._unscheduled_at.setdefault((pod.uid, pod.unscheduled_since), now)
 
     def _down_seconds(self, pod: PodRecord, *, up: bool) -> float:
-        """For how long it was neither Ready nor answered us; one that is only being started for the first time is not down."""
-        if up or (pod.phase == "Pending" and not pod.problem):
-            self._down_at.pop(pod.uid, None)
-            return 0.0
+        """For how long it was neither Ready nor answered us; one that waits for a node or is only being started is not down."""
         now = self._now()
+        starting = pod.phase == "Pending" and (not pod.problem or bool(pod.unscheduled_since))
+        if up or starting:
+            if now - self._down_at.pop(pod.uid, now) >= AWAY_SECONDS and up:
+                self._back_at[pod.uid] = now
+            return 0.0
         return now - self._down_at.setdefault(pod.uid, now)
 
     def _node_lost(self, name: str) -> bool:

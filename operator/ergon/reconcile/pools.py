@@ -12,6 +12,12 @@ from ergon.reconcile.status import Fact
 UNSCHEDULED_SECONDS = 60.0
 DOWN_SECONDS = 60.0
 """Neither Ready nor answering for so long: whatever such a server holds answers nobody. A restart of Triton takes some 10 s."""
+AWAY_SECONDS = 120.0
+"""Down for so long, a server is gone round: its Triton hangs, its container ends again and again, its image cannot be had."""
+BACK_SECONDS = 300.0
+"""Up again for so long, it is counted on again; at once where something lacks room."""
+AWAY_AT_ONCE = 3
+"""Servers of a pool gone round because they are down; where more are, the reason is likely the pool's: its image, its driver."""
 ROLLING_AT_ONCE = 1
 
 
@@ -19,7 +25,8 @@ ROLLING_AT_ONCE = 1
 class PodView:
     """One pod of the pool. `outdated`: its template is not the pool's; `condemned`: why it must be replaced.
 
-    `down_seconds`: for how long it was neither Ready nor answered the operator.
+    `up`: it is Ready, or its Triton answers the operator; `down_seconds`: for how long it was not, though it should be.
+    `back_seconds`: how long ago it came back from having been away; None where it was not.
     """
 
     ordinal: int
@@ -32,7 +39,9 @@ class PodView:
     condemned: str
     holds_models: bool
     unscheduled_seconds: float | None
+    up: bool
     down_seconds: float
+    back_seconds: float | None
     node_lost: bool
     problem: str
 
@@ -53,7 +62,10 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """All that is decided from for one pool. `planned_servers` None: there is no plan yet; `energy`: nothing was booked yet."""
+    """All that is decided from for one pool. `planned_servers` None: there is no plan yet; `energy`: nothing was booked yet.
+
+    `planned_on`: ordinals that the plan has something on; `lacking`: it has no room for something, here or elsewhere.
+    """
 
     pool: Pool
     planned_servers: int | None
@@ -65,6 +77,8 @@ class PoolView:
     template_refused: str = ""
     busy_share: float | None = None
     energy: PoolEnergy | None = None
+    planned_on: frozenset[int] = frozenset()
+    lacking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +107,28 @@ def decide_pool(view: PoolView) -> PoolDecision:
     unavailable = {pod.ordinal for pod in emptying}
     unavailable |= {pod.ordinal for pod in view.pods if pod.deleting or pod.node_lost}
     unavailable |= {pod.ordinal for pod in view.pods if (pod.unscheduled_seconds or 0.0) > UNSCHEDULED_SECONDS}
+    unavailable |= _away(view) | _only_just_back(view)
     release = view.pool.deleting and view.highest_held < 0
     return PoolDecision(servers, give_up, frozenset(unavailable), release)
+
+
+def _away(view: PoolView) -> set[int]:
+    """Servers that are down for long, while others stand that may do better."""
+    down = [pod for pod in view.pods if pod.down_seconds >= AWAY_SECONDS and not pod.deleting]
+    down.sort(key=lambda pod: (-pod.down_seconds, pod.ordinal))
+    return {pod.ordinal for pod in down[:AWAY_AT_ONCE]} if len(down) <= _standing(view) else set()
+
+
+def _only_just_back(view: PoolView) -> set[int]:
+    """Servers that may be away again soon, and that nothing waits for or is on its way to."""
+    if view.lacking or _standing(view) < 2:
+        return set()
+    back = {pod.ordinal for pod in view.pods if pod.back_seconds is not None and pod.back_seconds < BACK_SECONDS}
+    return back - view.planned_on
+
+
+def _standing(view: PoolView) -> int:
+    return sum(pod.up and not pod.deleting for pod in view.pods)
 
 
 def pool_status(view: PoolView, decision: PoolDecision) -> tuple[list[Fact], dict[str, Any]]:
