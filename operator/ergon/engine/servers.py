@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ergon.engine.cache import Cache
+from ergon.api.quantities import format_bytes
+from ergon.engine.cache import Cache, PoolRecord
 from ergon.engine.cached_pods import PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
+from ergon.kube.builders import template_hash
 from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.failing import better_elsewhere
 from ergon.reconcile.observed import ColdStart, IndexState, ServerView
@@ -148,6 +150,7 @@ class Servers:
                     known.pod, known.zone, known.node_ready = pod, zone, node_ready
                     known.poke()
                     self._wake_models(server, known)
+                _follow_pool(known, cache.pools.get(server.pool))
             elif pod.ip and not pod.deleting and pod.phase == "Running" and server.pool in keys:
                 self._start(pod, zone, node_ready, keys[server.pool])
 
@@ -183,3 +186,13 @@ class Servers:
         await asyncio.gather(*(agent.close() for agent in self._agents.values()), return_exceptions=True)
         self._agents.clear()
         self._tasks.clear()
+
+
+def _follow_pool(agent: ServerAgent, record: PoolRecord | None) -> None:
+    """Pass on how much a server of the pool holds. A pod of an older template has what it was made with until it is replaced."""
+    if record is None or record.pool is None or record.spec is None:
+        return
+    now = record.pool.memory_bytes, record.pool.max_models
+    if (agent.memory_bytes, agent.max_models) != now and agent.pod.template_hash in ("", template_hash(record.spec)):
+        log.info("server %s: its pool has %s of memory, and maxModels is %s", agent.key, format_bytes(now[0]), now[1])
+        agent.memory_bytes, agent.max_models = now
