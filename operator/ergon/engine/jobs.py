@@ -56,7 +56,7 @@ class SecretInvalid(Exception):
 
 
 class MemoryFull(Exception):
-    """A server has room for what the variant declares, and not for what it was measured to take."""
+    """A server has room for what the variant declares, and not for what it was measured to take; or holds what does not end."""
 
 
 class LoadHung(Exception):
@@ -137,7 +137,7 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
             # What was reserved for a load that never went out, or was refused, is free again.
             facts.memory_bytes = 0 if facts.index in (IndexState.ABSENT, IndexState.UNAVAILABLE) else held_bytes
     agent.failing.discard((key, variant.load_revision))
-    facts.failure, facts.healthy, facts.sent, facts.hung = None, True, False, False
+    facts.failure, facts.healthy, facts.sent, facts.hung, facts.stuck = None, True, False, False, False
     facts.index, facts.loaded_revision = IndexState.READY, variant.load_revision
     facts.memory_bytes = agent.needed_bytes(key, variant)
     facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began, waited)
@@ -211,7 +211,10 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
 
 
 async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
-    """Wait until what leaves the server has made room, and take it; MemoryFull where only the measured need is in the way."""
+    """Wait until what leaves the server has made room, and take it.
+
+    MemoryFull where only the measured need is in the way, or what does not end.
+    """
     waited = 0.0
     try:
         while not agent.has_room(key, needed := agent.needed_bytes(key, variant)):
@@ -221,6 +224,8 @@ async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: F
                     f"variant {variant.name} declares {format_bytes(variant.memory_bytes)} and was measured to take "
                     f"{format_bytes(needed)}, for which {agent.key} has no room: raise the variant's memory"
                 )
+            if hindered := agent.hindered_by(key, needed):
+                raise MemoryFull(_not_ended(agent, hindered))
             _phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)
             if key not in agent.without_room:
                 agent.without_room.add(key)
@@ -229,6 +234,13 @@ async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: F
     finally:
         agent.without_room.discard(key)
     facts.memory_bytes = max(facts.memory_bytes, agent.needed_bytes(key, variant))
+
+
+def _not_ended(agent: ServerAgent, models: list[ModelKey]) -> str:
+    more = f" and {len(models) - 1} more hold" if len(models) > 1 else " holds"
+    return (
+        f"{models[0]}{more} memory of {agent.key} and cannot be ended; a new pod frees it (kubectl delete pod {agent.pod.name})"
+    )
 
 
 async def _weighed(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:

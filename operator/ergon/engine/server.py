@@ -26,6 +26,8 @@ SILENT_AFTER_SECONDS = 6.0
 DISK_SECONDS = 10.0
 ORPHAN_SECONDS = 30.0
 """A load that goes on for so long without a job of ours is nobody's: sent by an operator before us, of a model not wanted now."""
+STUCK_SECONDS = 60.0
+"""An unload that goes on for so long after ours gave it up will not end: an execution that never returns, or a dead process."""
 DEAD_STUB_SECONDS = 0.9
 """A request to a Python model whose process died fails after 1.0 s; one that merely raises fails at once (measured)."""
 
@@ -35,6 +37,7 @@ _INDEX = {
     RepositoryState.UNLOADING: IndexState.UNLOADING,
     RepositoryState.UNAVAILABLE: IndexState.UNAVAILABLE,
 }
+_UNDER_WAY = (IndexState.LOADING, IndexState.UNLOADING)
 
 
 @dataclass(slots=True)
@@ -43,8 +46,9 @@ class Facts:
 
     `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
     there, as declared or as measured where that is more, from the moment its load is sent until it is unloaded. `incoming`:
-    what a fetch has begun and not ended. `orphan_since_seconds`: since when it is LOADING without a job of ours. `instances`:
-    how many execute at once.
+    what a fetch has begun and not ended. `hung`: its load does not end; `stuck`: its unload does not. Nothing ends either but a
+    new pod, or (the latter) a load. `orphan_since_seconds`: since when it is LOADING or UNLOADING without a job of ours.
+    `instances`: how many execute at once.
     """
 
     index: IndexState = IndexState.ABSENT
@@ -61,6 +65,7 @@ class Facts:
     repaired_at_seconds: float | None = None
     cold_start: ColdStart | None = None
     hung: bool = False
+    stuck: bool = False
     orphan_since_seconds: float | None = None
     sent: bool = False
     sending: "asyncio.Task[None] | None" = None
@@ -71,6 +76,11 @@ class Facts:
     def on_disk(self) -> bool:
         """Whether its files, or a part of them, are on the server's disk."""
         return self.has_files or bool(self.incoming)
+
+    @property
+    def unending(self) -> bool:
+        """Whether it is in memory for nothing, until there is a new pod."""
+        return self.job is None and (self.stuck or (self.hung and self.index is not IndexState.READY))
 
     @property
     def gone(self) -> bool:
@@ -204,11 +214,16 @@ class ServerAgent:
 
     @property
     def holds_models(self) -> bool:
-        """Whether any model is loaded, being worked on, or on its disk. A load that hangs is none: only a new pod ends it."""
-        return any(
-            not facts.gone and not (facts.hung and facts.job is None and facts.index is not IndexState.READY)
-            for facts in self.facts.values()
-        )
+        """Whether any model is loaded, being worked on, or on its disk. One whose load or unload does not end is none."""
+        return any(not (facts.gone or facts.unending) for facts in self.facts.values())
+
+    def hindered_by(self, key: ModelKey, memory_bytes: int) -> list[ModelKey]:
+        """The models without which there would be room, and which only a new pod ends; none where others are in the way."""
+        kept = {other: facts for other, facts in self.facts.items() if other != key and facts.memory_bytes}
+        unending = [other for other, facts in kept.items() if facts.unending]
+        left = [facts.memory_bytes for facts in kept.values() if not facts.unending]
+        room = sum(left) + memory_bytes <= self.memory_bytes and (self.max_models is None or len(left) < self.max_models)
+        return unending if room and not self.has_room(key, memory_bytes) else []
 
     def has_room(self, key: ModelKey, memory_bytes: int) -> bool:
         """Whether a model fits beside all others that are in memory, those on their way out included."""
@@ -264,7 +279,7 @@ class ServerAgent:
         if not self.answering or self._misses:
             return BUSY_POLL_SECONDS
         busy = any(
-            facts.job is not None or facts.drain is not None or facts.index in (IndexState.LOADING, IndexState.UNLOADING)
+            facts.job is not None or facts.drain is not None or (facts.index in _UNDER_WAY and not (facts.hung or facts.stuck))
             for facts in self.facts.values()
         )
         return BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS
@@ -322,7 +337,7 @@ class ServerAgent:
                 continue
             facts = self.fact(key)
             if new is not facts.index:
-                facts.index = new
+                facts.index, facts.stuck, facts.orphan_since_seconds = new, False, None
                 if new is not IndexState.LOADING:
                     self.hung_loads -= facts.hung
                     facts.hung = False
@@ -332,11 +347,7 @@ class ServerAgent:
                 if new is IndexState.UNAVAILABLE and facts.job is None:
                     facts.memory_bytes = 0
                 changed.append(key)
-            if self._is_orphan(facts):
-                self.hung_loads += 1
-                facts.hung = True
-                log.warning("%s is still loading on %s though nobody waits for it: only a new pod ends that", key, self.key)
-                self.answers_changed(self.key)
+            self._note_unending(key, facts)
         for key, facts in list(self.facts.items()):
             # While new files take the place of old ones the name is missing for a moment, though Triton serves on.
             if key not in found and facts.index is not IndexState.ABSENT and facts.job is None:
@@ -350,16 +361,25 @@ class ServerAgent:
         if changed:
             self.wake(changed)
 
-    def _is_orphan(self, facts: Facts) -> bool:
-        """Whether a load has just turned out to be nobody's. It must not hold its server for ever."""
+    def _note_unending(self, key: ModelKey, facts: Facts) -> None:
+        """A load or unload that is nobody's and goes on must not hold its server for ever."""
         under_way = facts.job is not None or (facts.sending is not None and not facts.sending.done())
-        if facts.index is not IndexState.LOADING or under_way or facts.hung:
+        if facts.index not in _UNDER_WAY or under_way or facts.hung or facts.stuck:
             facts.orphan_since_seconds = None
-            return False
+            return
         now = asyncio.get_running_loop().time()
         if facts.orphan_since_seconds is None:
             facts.orphan_since_seconds = now
-        return now - facts.orphan_since_seconds > ORPHAN_SECONDS
+        if now - facts.orphan_since_seconds <= (ORPHAN_SECONDS if facts.index is IndexState.LOADING else STUCK_SECONDS):
+            return
+        if facts.index is IndexState.LOADING:
+            self.hung_loads += 1
+            facts.hung = True
+            log.warning("%s is still loading on %s though nobody waits for it: only a new pod ends that", key, self.key)
+        else:
+            facts.stuck, facts.drain = True, None
+            log.warning("%s does not end on %s: its memory there comes back with a new pod", key, self.key)
+        self.answers_changed(self.key)
 
     async def _read_revisions(self, found: Iterable[ModelKey]) -> list[ModelKey]:
         """What is loaded where that is not known; jobs may learn it meanwhile, and know better."""
