@@ -198,14 +198,18 @@ def _retry_those_without_room(agent: ServerAgent, effects: Effects) -> None:
 
 
 async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
-    """Unload and load again a model whose process died; a second death within ten minutes condemns the pod."""
+    """Unload and load again a model whose process died. Where that was in vain, and no other model answers, the pod is condemned.
+
+    As long as another one does, the reason is likely the model's own, and a new pod would cost the others their places.
+    """
     facts, now = agent.fact(key), asyncio.get_running_loop().time()
-    if facts.repaired_at_seconds is not None and now - facts.repaired_at_seconds < 600:
-        agent.condemned = f"the process of {key} died twice"
+    others = (other for of, other in agent.facts.items() if of != key and other.index is IndexState.READY)
+    if facts.repaired_in_vain and not any(other.healthy for other in others):
+        agent.condemned = f"the process of {key} died again, and no other model answers"
     log.warning("%s on %s is READY in the index but its process is dead: it is unloaded and loaded again", key, agent.key)
     _guard(effects)
     await agent.triton.unload(key.served_name, CALL_SECONDS)
-    facts.repaired_at_seconds = now
+    facts.repaired_at_seconds, facts.repairs = now, facts.repairs + 1
     facts.loaded_revision, facts.statistics = None, None
     await bring_up(agent, key, variant, effects)
 

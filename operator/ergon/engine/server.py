@@ -14,7 +14,7 @@ from ergon.store.client import ModelStore
 from ergon.store.errors import StoreError
 from ergon.triton.client import TritonServer
 from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError
-from ergon.triton.metrics import MetricsPage, gpu_memory_used_bytes
+from ergon.triton.metrics import MetricsPage, backend_failures, gpu_memory_used_bytes
 from ergon.triton.observed import ModelState, ModelStatistics, RepositoryState
 
 log = logging.getLogger("ergon.server")
@@ -29,7 +29,10 @@ ORPHAN_SECONDS = 30.0
 STUCK_SECONDS = 60.0
 """An unload that goes on for so long after ours gave it up will not end: an execution that never returns, or a dead process."""
 DEAD_STUB_SECONDS = 0.9
-"""A request to a Python model whose process died fails after 1.0 s; one that merely raises fails at once (measured)."""
+"""A request to a model whose process died fails after 1.0 s, and counts as no execution; one that raises is one (measured)."""
+REPAIRED_LATELY_SECONDS = 600.0
+FIRST_REPAIR_PAUSE_SECONDS = 5.0
+LAST_REPAIR_PAUSE_SECONDS = 300.0
 
 _INDEX = {
     RepositoryState.LOADING: IndexState.LOADING,
@@ -47,8 +50,8 @@ class Facts:
     `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
     there, as declared or as measured where that is more, from the moment its load is sent until it is unloaded. `incoming`:
     what a fetch has begun and not ended. `hung`: its load does not end; `stuck`: its unload does not. Nothing ends either but a
-    new pod, or (the latter) a load. `orphan_since_seconds`: since when it is LOADING or UNLOADING without a job of ours.
-    `instances`: how many execute at once.
+    new pod, or (the latter) a load. `repairs`: in a row, each within ten minutes of the one before. `orphan_since_seconds`:
+    since when it is LOADING or UNLOADING without a job of ours. `instances`: how many execute at once.
     """
 
     index: IndexState = IndexState.ABSENT
@@ -63,6 +66,7 @@ class Facts:
     drain: Drain | None = None
     statistics: ModelStatistics | None = None
     repaired_at_seconds: float | None = None
+    repairs: int = 0
     cold_start: ColdStart | None = None
     hung: bool = False
     stuck: bool = False
@@ -81,6 +85,11 @@ class Facts:
     def unending(self) -> bool:
         """Whether it is in memory for nothing, until there is a new pod."""
         return self.job is None and (self.stuck or (self.hung and self.index is not IndexState.READY))
+
+    @property
+    def repaired_in_vain(self) -> bool:
+        """Whether it died again without having answered anybody."""
+        return self.repairs > 0 and not self.healthy and self.statistics is not None and self.statistics.success_count == 0
 
     @property
     def gone(self) -> bool:
@@ -141,6 +150,7 @@ class ServerAgent:
     _misses: int = 0
     _answered_at: float = 0.0
     _statistics_at: float = 0.0
+    _page_before: str = ""
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -308,7 +318,7 @@ class ServerAgent:
         if draining or now - self._statistics_at >= STATISTICS_SECONDS:
             self._statistics_at = now
             statistics, page = await asyncio.gather(self.triton.statistics(), self._read_page())
-            self._take_statistics(statistics, now)
+            self._take_statistics(statistics, page, now)
             self.counted(self, statistics, page)
 
     async def _read_page(self) -> str:
@@ -395,8 +405,9 @@ class ServerAgent:
                     learned.append(key)
         return learned
 
-    def _take_statistics(self, statistics: dict[str, ModelStatistics], now: float) -> None:
+    def _take_statistics(self, statistics: dict[str, ModelStatistics], page: str, now: float) -> None:
         changed: list[ModelKey] = []
+        before, self._page_before = self._page_before, page
         for name, new in statistics.items():
             key = key_of_served_name(name)
             facts = self.facts.get(key) if key is not None else None
@@ -409,11 +420,21 @@ class ServerAgent:
                 seen = (new.success_count + new.failure_count) - (old.success_count + old.failure_count)
                 if seen > 0:
                     facts.drain = replace(facts.drain, last_request_seconds=now, requests=facts.drain.requests + seen)
-            if old is not None and facts.healthy and facts.job is None and _stub_is_dead(old, new):
-                facts.healthy = False
+            if old is not None and facts.healthy and facts.job is None and _process_is_dead(old, new, before, page):
+                self._note_death(facts, now)
                 changed.append(key)
         if changed:
             self.wake(changed)
+
+    def _note_death(self, facts: Facts, now: float) -> None:
+        """Have a model repaired: at once the first time, after growing pauses where it dies again and again."""
+        facts.healthy = False
+        if facts.repaired_at_seconds is None or now - facts.repaired_at_seconds >= REPAIRED_LATELY_SECONDS:
+            facts.repairs = 0
+        elif facts.loaded_revision is not None and facts.repairs:
+            pause = min(LAST_REPAIR_PAUSE_SECONDS, FIRST_REPAIR_PAUSE_SECONDS * 2 ** (facts.repairs - 1))
+            message = f"its process died again after {facts.repairs} repairs"
+            facts.failure = Failure(facts.loaded_revision, "Unhealthy", message, facts.repairs, now + pause)
 
 
 def _unknown(facts: Facts) -> bool:
@@ -421,9 +442,16 @@ def _unknown(facts: Facts) -> bool:
     return facts.index is IndexState.READY and not under_way and (facts.loaded_revision is None or facts.sent)
 
 
-def _stub_is_dead(old: ModelStatistics, new: ModelStatistics) -> bool:
+def _process_is_dead(old: ModelStatistics, new: ModelStatistics, page_before: str, page: str) -> bool:
+    """Whether all that was asked between two readings failed in the backend as it does where the model's process is gone.
+
+    Not so a model that raises, after however long: its executions are counted. Nor one whose requests time out in its queue, or
+    are given up by their callers, while one executes for long: the page tells those apart.
+    """
     failed = new.failure_count - old.failure_count
-    if failed <= 0 or new.success_count != old.success_count:
+    if failed <= 0 or new.success_count != old.success_count or new.execution_count != old.execution_count:
         return False
-    mean_seconds = (new.failure_ns - old.failure_ns) / failed / 1e9
-    return mean_seconds >= DEAD_STUB_SECONDS
+    if (new.failure_ns - old.failure_ns) / failed / 1e9 < DEAD_STUB_SECONDS:
+        return False
+    then, now = backend_failures(page_before, new.name), backend_failures(page, new.name)
+    return then is not None and now is not None and now > then
