@@ -63,15 +63,22 @@ class Servers:
         """Every model that any server has anything of."""
         return {key for agent in self._agents.values() for key in agent.facts}
 
-    def standing(self, model: Model) -> list[Replica]:
-        """Replicas of the model that are loaded in one of its present variants."""
-        by_revision = {variant.load_revision: variant.name for variant in model.variants}
-        return [
-            Replica(model.key, by_revision[revision], agent.key)
-            for agent in self.holding(model.key)
-            if agent.facts[model.key].index is IndexState.READY
-            and (revision := agent.facts[model.key].loaded_revision) in by_revision
-        ]
+    def standing(self, models: Iterable[Model]) -> dict[ModelKey, list[Replica]]:
+        """By model, its replicas that are loaded in one of its present variants. One look at all servers, however many models."""
+        ready: dict[ModelKey, list[tuple[ServerKey, str]]] = {}
+        for agent in self._agents.values():
+            for key, facts in agent.facts.items():
+                if facts.index is IndexState.READY and facts.loaded_revision is not None:
+                    ready.setdefault(key, []).append((agent.key, facts.loaded_revision))
+        found: dict[ModelKey, list[Replica]] = {}
+        for model in models:
+            by_revision = {variant.load_revision: variant.name for variant in model.variants} if model.key in ready else {}
+            found[model.key] = [
+                Replica(model.key, by_revision[revision], server)
+                for server, revision in ready.get(model.key, ())
+                if revision in by_revision
+            ]
+        return found
 
     def note_memory(self, model: Model) -> None:
         """Fill in what loaded replicas take up, which a new process does not know."""
