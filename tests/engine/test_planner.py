@@ -1,7 +1,9 @@
 """When plans are made: at once for what changed, a better one when all is quiet, and none that is out of date."""
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +14,11 @@ from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import RETRY_SECONDS, Planner
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
-from ergon.fleet.types import Fleet, ModelKey, ServerKey
+from ergon.fleet.types import Fleet, ModelKey, Replica, ServerKey
 from ergon.planning import Effort, Plan, plan
 from ergon.reconcile import rearranging
+from ergon.reconcile.observed import IndexState
+from tests.engine.test_orphans import agent
 from tests.engine.world import model, pool
 
 QUIET_SECONDS = Settings().improve_after_seconds
@@ -120,3 +124,29 @@ async def test_a_planner_that_fails_keeps_the_last_plan_and_tries_again(monkeypa
 
 def fail(*_: object, **__: object) -> Plan:
     raise ArithmeticError("a bug")
+
+
+def test_the_first_look_at_a_large_fleet_holds_the_loop_for_a_moment_only() -> None:
+    """Nothing else is done meanwhile: no Lease is renewed and nobody is woken. Looking at 10,000 models once took 3.6 s."""
+    planner, cache, _ = made("a")
+    one = cache.models[ModelKey("n", "a")]
+    assert one.model is not None
+    cpu = [agent() for _ in range(40)]
+    for ordinal, server in enumerate(cpu):
+        server.pod = replace(server.pod, key=ServerKey("dear", ordinal))
+    planner._servers._agents = {server.key: server for server in cpu}
+    for number in range(10_000):
+        key = ModelKey("n", f"m{number}")
+        at = {"pool": "dear", "server": number % 40, "variant": "cpu", "state": "Ready"}
+        away = {"pool": "cheap", "server": 0, "variant": "cpu", "state": "Ready"}
+        cache.models[key] = replace(one, key=key, model=replace(one.model, key=key), status={"placements": [at, away]})
+        facts = cpu[number % 40].fact(key)
+        facts.index, facts.loaded_revision = IndexState.READY, one.model.variants[0].load_revision
+    began = time.process_time()
+    snapshot = planner._take_snapshot((frozenset(), frozenset()))
+    took = time.process_time() - began
+    print(f"{took:.2f} s")
+    assert took < 1.0
+    assert snapshot.current.count(Replica(ModelKey("n", "m41"), "cpu", ServerKey("dear", 1))) == 1
+    assert snapshot.current.count(Replica(ModelKey("n", "m41"), "cpu", ServerKey("cheap", 0))) == 1
+    assert len(snapshot.current) == 20_000

@@ -195,6 +195,17 @@ def test_a_dead_process_is_repaired_and_gets_no_traffic() -> None:
     assert decision.endpoints == ()
 
 
+def test_a_process_that_dies_again_and_again_is_repaired_after_a_pause() -> None:
+    def died(retry_at: float) -> Decision:
+        failure = Failure("l-v", "Unhealthy", "its process died again", 2, retry_at)
+        return decided(view(model("m"), (at(0),), ready(0, healthy=False, failure=failure)))
+
+    assert died(NOW + 10).actions == ()
+    assert died(NOW + 10).look_again_at_seconds == NOW + 10
+    assert died(NOW + 10).endpoints == ()
+    assert names(died(NOW)) == ["Repair"]
+
+
 def test_an_object_that_cannot_be_understood_changes_nothing() -> None:
     decision = decided(view(None, (), ready(0), refusal=Refusal("InvalidSpec", "spec.task is missing")))
     assert decision.actions == ()

@@ -22,6 +22,7 @@ from ergon.triton import (
     WrongKey,
     compose,
 )
+from ergon.triton.metrics import backend_failures
 from tests.triton.server import CONFIG, DOUBLE, KEY, Server, free_ports
 
 pytestmark = pytest.mark.cluster
@@ -264,10 +265,14 @@ async def test_a_dead_stub_shows_as_failures_and_is_mended_by_unload_and_load(
     await own_triton.load("t.dies", own_server.config("t.dies"), 20)
     (stub,) = own_server.stubs()
     os.kill(stub, signal.SIGKILL)
-    with pytest.raises(urllib.error.HTTPError):
-        await infer(own_server, "t.dies", 1)
+    answers = await asyncio.gather(*(infer(own_server, "t.dies", 1) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(answer, urllib.error.HTTPError) for answer in answers)
     assert (await own_triton.index())["t.dies"].state is RepositoryState.READY
-    assert (await own_triton.statistics())["t.dies"].failure_count == 1
+    dead = (await own_triton.statistics())["t.dies"]
+    assert (dead.failure_count, dead.execution_count, dead.success_count) == (3, 0, 0)
+    assert dead.failure_ns >= 3 * 0.9e9
+    page = await asyncio.to_thread(lambda: urllib.request.urlopen(own_server.metrics_url).read().decode())
+    assert backend_failures(page, "t.dies") == 3
     await own_triton.unload("t.dies")
     await own_triton.load("t.dies", own_server.config("t.dies"), 20)
     assert await infer(own_server, "t.dies", 1) == 2

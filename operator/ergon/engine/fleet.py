@@ -110,6 +110,11 @@ class Planner:
         """Whether there is a plan."""
         return self._plan is not None
 
+    @property
+    def short(self) -> bool:
+        """Whether the plan has no room for something."""
+        return self._plan is not None and self._plan.short
+
     def knows(self, key: ModelKey) -> bool:
         """Whether the plan was made with this model in it."""
         return self._plan is not None and key in self._plan.placements
@@ -209,7 +214,7 @@ class Planner:
     def _quiet(self) -> bool:
         """Whether nothing has changed for a while, and nothing is on its way."""
         under_way = bool(self._moving())
-        soon = self._rearranging or (self._plan is not None and self._plan.short)
+        soon = self._rearranging or self.short
         enough = min(STAGE_SECONDS, self._improve_after_seconds) if soon else self._improve_after_seconds
         now = self._now()
         return not under_way and now - self._changed_at >= enough and now >= self._improve_not_before
@@ -254,7 +259,8 @@ class Planner:
             for name, record in self._cache.pools.items()
             if record.pool is not None
         )
-        current = self._current()
+        standing = self._servers.standing(record.model for record in self._cache.models.values() if record.model is not None)
+        current = self._current(standing)
         models = tuple(
             self._demand.corrected(self._as_found(self._woken(record.model), current))
             for record in self._cache.models.values()
@@ -269,7 +275,7 @@ class Planner:
             failing[0],
             demand=self._demand.work_per_second(),
             avoided=failing[1],
-            leaving=self._leaving(current),
+            leaving=self._leaving(current, standing),
             peaks=self._demand.peaks(),
             measured=self._servers.measured.known(models),
         )
@@ -279,15 +285,12 @@ class Planner:
         may_sleep = model.min_replicas == 0 and model.fixed_replicas is None
         return replace(model, min_replicas=1) if may_sleep and not self._demand.asleep(model.key) else model
 
-    def _leaving(self, current: list[Replica]) -> tuple[Replica, ...]:
+    def _leaving(self, current: list[Replica], standing: Mapping[ModelKey, list[Replica]]) -> tuple[Replica, ...]:
         """Replicas that are loaded and belong nowhere any more: they take their room until they are gone."""
         if self._plan is None:
             return ()
         wanted = set(current)
-        loaded = (
-            r for record in self._cache.models.values() if record.model is not None for r in self._servers.standing(record.model)
-        )
-        return tuple(replica for replica in loaded if replica not in wanted)
+        return tuple(replica for replicas in standing.values() for replica in replicas if replica not in wanted)
 
     def _as_found(self, model: Model, current: list[Replica]) -> Model:
         """A model with no fewer replicas than stood when this process began, until it knows what is asked of it.
@@ -306,7 +309,7 @@ class Planner:
         held = replicas if model.max_replicas is None else min(replicas, model.max_replicas)
         return replace(model, min_replicas=max(model.min_replicas, held))
 
-    def _current(self) -> list[Replica]:
+    def _current(self, standing: Mapping[ModelKey, list[Replica]]) -> list[Replica]:
         """Where replicas are: by the last plan, and for models it does not know by their servers and their status."""
         current: list[Replica] = []
         for key, record in self._cache.models.items():
@@ -314,8 +317,8 @@ class Planner:
             if placed or (placed is not None and (not record.may_sleep or self._demand.asleep(key))):
                 current += placed
             elif record.model is not None:
-                current += self._servers.standing(record.model)
-                known = {replica.server for replica in current if replica.model == key}
+                current += (loaded := standing[key])
+                known = {replica.server for replica in loaded}
                 for placement in record.status.get("placements") or ():
                     server = ServerKey(placement["pool"], placement["server"])
                     if server not in known and placement["state"] != "Draining":

@@ -17,16 +17,16 @@ from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
 from ergon.engine.models import ModelWriter, Wish
+from ergon.engine.pods import Pods
 from ergon.engine.pools import PoolWriter
 from ergon.engine.routes import RouteWriter
 from ergon.engine.servers import Servers
 from ergon.engine.settings import Settings
 from ergon.fleet.types import ModelKey, ServerKey
-from ergon.kube.builders import template_hash
 from ergon.reconcile.budgets import budget_status
 from ergon.reconcile.decide import DrainPolicy, decide
 from ergon.reconcile.observed import ModelView, ServerView
-from ergon.reconcile.pools import PodView, PoolView, decide_pool, pool_status, refused_pool
+from ergon.reconcile.pools import PoolView, decide_pool, pool_status, refused_pool
 from ergon.reconcile.routes import RouteView
 from ergon.reconcile.status import model_status
 from ergon.telemetry.figures import BudgetFigures
@@ -82,7 +82,7 @@ class Engine:
         self._views_by_key: dict[ServerKey, ServerView] = {}
         self._views_by_uid: dict[str, ServerView] = {}
         self._drain = DrainPolicy(settings.quiet_seconds)
-        self._unscheduled_at: dict[tuple[str, str], float] = {}
+        self._pod_views = Pods(cache, servers, pools.template_refused, pools.keys, lambda: asyncio.get_running_loop().time())
         self._cold_starts = ColdStarts(demand.cold_started)
 
     async def run(self) -> None:
@@ -97,8 +97,7 @@ class Engine:
             if began - self._pools_checked_at >= POOL_CHECK_SECONDS:
                 self._pools_checked_at = began
                 self._cache.dirty_pools.update(self._cache.pools)
-                uids = {pod.uid for pod in self._cache.pods.values()}
-                self._unscheduled_at = {key: at for key, at in self._unscheduled_at.items() if key[0] in uids}
+                self._pod_views.forget_the_gone()
             self._servers.follow(self._cache, self._pools.keys)
             self._due(began)
             self._cache.dirty_models.update(self._demand.tick())
@@ -265,8 +264,8 @@ class Engine:
                 self._pools.wish(record.name, None, refused_pool(record.refusal), {})
             return
         placed = self._planner.on_pool(record.name)
-        pods = tuple(self._pod_view(record, key.ordinal) for key in sorted(self._cache.pods) if key.pool == record.name)
-        held = [pod.ordinal for pod in pods if pod.holds_models] + [replica.server.ordinal for replica in placed]
+        pods = self._pod_views.of(record)
+        held = [pod.ordinal for pod in pods if pod.occupied] + [replica.server.ordinal for replica in placed]
         view = PoolView(
             pool=record.pool,
             planned_servers=self._planner.servers(record.name),
@@ -280,6 +279,8 @@ class Engine:
             template_refused=self._pools.template_refused.get(record.name, ""),
             busy_share=self._demand.busy_share(record.name),
             energy=self._energy.pool(record.name),
+            planned_on=frozenset(replica.server.ordinal for replica in placed),
+            lacking=self._planner.short,
         )
         decision = decide_pool(view)
         for pod in pods:
@@ -288,38 +289,6 @@ class Engine:
         self._planner.set_unavailable(record.name, decision.unavailable)
         facts, body = pool_status(view, decision)
         self._pools.wish(record.name, decision, facts, body)
-
-    def _pod_view(self, record: PoolRecord, ordinal: int) -> PodView:
-        assert record.spec is not None
-        pod = next(pod for key, pod in self._cache.pods.items() if key == (record.name, ordinal))
-        node = self._cache.nodes.get(pod.node)
-        agent = self._servers.agent(pod.key)
-        waited = None
-        if pod.unscheduled_since:
-            # By our own clock from when we first saw it: the time in the condition is by a clock that may differ from ours.
-            now = asyncio.get_running_loop().time()
-            waited = now - self._unscheduled_at.setdefault((pod.uid, pod.unscheduled_since), now)
-        return PodView(
-            ordinal=ordinal,
-            uid=pod.uid,
-            name=pod.name,
-            ready=pod.ready,
-            deleting=pod.deleting,
-            cordoned=node is not None and node.unschedulable,
-            outdated=bool(pod.template_hash)
-            and pod.template_hash != template_hash(record.spec)
-            and record.name not in self._pools.template_refused,
-            condemned=agent.condemned if agent is not None else "",
-            holds_models=pod.ready and (agent is None or not agent.synced or agent.holds_models),
-            unscheduled_seconds=waited,
-            node_lost=self._node_lost(pod.node) and not (agent is not None and agent.answering),
-            problem=pod.problem,
-        )
-
-    def _node_lost(self, name: str) -> bool:
-        """Whether a node is gone or silent. A namespaced installation reads no nodes, and takes none for lost."""
-        node = self._cache.nodes.get(name)
-        return bool(name and self._cache.nodes) and (node is None or not node.ready)
 
     # Routes
 

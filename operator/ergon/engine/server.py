@@ -10,12 +10,13 @@ from ergon.engine.cached_pods import PodRecord
 from ergon.engine.memory import MeasuredMemory, Weighing
 from ergon.fleet.points import least_declared_bytes
 from ergon.fleet.types import ModelKey, ServerKey, Variant, key_of_served_name
+from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.observed import ColdStart, Drain, Failure, IndexState, Job, ReplicaView, ServerView
 from ergon.store.client import ModelStore
 from ergon.store.errors import StoreError
 from ergon.triton.client import TritonServer
-from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError
-from ergon.triton.metrics import MetricsPage, gpu_memory_used_bytes
+from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError, WrongKey
+from ergon.triton.metrics import MetricsPage, backend_failures, gpu_memory_used_bytes
 from ergon.triton.observed import ModelState, ModelStatistics, RepositoryState
 
 log = logging.getLogger("ergon.server")
@@ -27,8 +28,13 @@ SILENT_AFTER_SECONDS = 6.0
 DISK_SECONDS = 10.0
 ORPHAN_SECONDS = 30.0
 """A load that goes on for so long without a job of ours is nobody's: sent by an operator before us, of a model not wanted now."""
+STUCK_SECONDS = 60.0
+"""An unload that goes on for so long after ours gave it up will not end: an execution that never returns, or a dead process."""
 DEAD_STUB_SECONDS = 0.9
-"""A request to a Python model whose process died fails after 1.0 s; one that merely raises fails at once (measured)."""
+"""A request to a model whose process died fails after 1.0 s, and counts as no execution; one that raises is one (measured)."""
+REPAIRED_LATELY_SECONDS = 600.0
+FIRST_REPAIR_PAUSE_SECONDS = 5.0
+LAST_REPAIR_PAUSE_SECONDS = 300.0
 
 _INDEX = {
     RepositoryState.LOADING: IndexState.LOADING,
@@ -36,6 +42,7 @@ _INDEX = {
     RepositoryState.UNLOADING: IndexState.UNLOADING,
     RepositoryState.UNAVAILABLE: IndexState.UNAVAILABLE,
 }
+_UNDER_WAY = (IndexState.LOADING, IndexState.UNLOADING)
 
 
 @dataclass(slots=True)
@@ -44,8 +51,9 @@ class Facts:
 
     `sent`: a load was sent whose outcome is not known, so what is loaded is not known either. `memory_bytes`: what it takes up
     there, as declared or as measured where that is more, from the moment its load is sent until it is unloaded. `incoming`:
-    what a fetch has begun and not ended. `orphan_since_seconds`: since when it is LOADING without a job of ours. `instances`:
-    how many execute at once.
+    what a fetch has begun and not ended. `hung`: its load does not end; `stuck`: its unload does not. Nothing ends either but a
+    new pod, or (the latter) a load. `repairs`: in a row, each within ten minutes of the one before. `orphan_since_seconds`:
+    since when it is LOADING or UNLOADING without a job of ours. `instances`: how many execute at once.
     """
 
     index: IndexState = IndexState.ABSENT
@@ -60,8 +68,10 @@ class Facts:
     drain: Drain | None = None
     statistics: ModelStatistics | None = None
     repaired_at_seconds: float | None = None
+    repairs: int = 0
     cold_start: ColdStart | None = None
     hung: bool = False
+    stuck: bool = False
     orphan_since_seconds: float | None = None
     sent: bool = False
     sending: "asyncio.Task[None] | None" = None
@@ -72,6 +82,16 @@ class Facts:
     def on_disk(self) -> bool:
         """Whether its files, or a part of them, are on the server's disk."""
         return self.has_files or bool(self.incoming)
+
+    @property
+    def unending(self) -> bool:
+        """Whether it is in memory for nothing, until there is a new pod."""
+        return self.job is None and (self.stuck or (self.hung and self.index is not IndexState.READY))
+
+    @property
+    def repaired_in_vain(self) -> bool:
+        """Whether it died again without having answered anybody."""
+        return self.repairs > 0 and not self.healthy and self.statistics is not None and self.statistics.success_count == 0
 
     @property
     def gone(self) -> bool:
@@ -92,9 +112,11 @@ class ServerAgent:
     """Watches one pod's Triton and store. `wake` is told which models changed; `answers_changed` when the server itself did.
 
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
-    statistics and that page. `closing`: jobs are cancelled because this process ends.
+    statistics and that page. `keys`: those it speaks to the server with; `refused`: the server does not know them.
+    `closing`: jobs are cancelled because this process ends.
     `product`: what measured memory is told apart by, empty where its accelerators do not say what they use. `accelerator`: the
     pool's product and class, by which operating points are found.
+    `look_slots`: looks at sources before a fetch; `large_fetch_slots`: those of the `fetch_slots` that large models may have.
     `without_room`: models whose bring-up waits for memory here.
     `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
     """
@@ -110,6 +132,7 @@ class ServerAgent:
     wake: Callable[[list[ModelKey]], None]
     answers_changed: Callable[[ServerKey], None]
     incoming: Callable[[], set[str]]
+    keys: KeyMaterial | None = None
     page: MetricsPage | None = None
     counted: Counted = lambda *_: None
     product: str = ""
@@ -121,12 +144,15 @@ class ServerAgent:
     synced: bool = False
     answering: bool = False
     silent: bool = False
+    refused: bool = False
     leaving: str = ""
     condemned: str = ""
     hung_loads: int = 0
     failing: set[tuple[ModelKey, str]] = field(default_factory=set)
     closing: bool = False
+    look_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    large_fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(3))
     load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))
     fetching: dict[ModelKey, int] = field(default_factory=dict)
     fetched_bytes: int = 0
@@ -134,6 +160,7 @@ class ServerAgent:
     _misses: int = 0
     _answered_at: float = 0.0
     _statistics_at: float = 0.0
+    _page_before: str = ""
     _poke: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -207,11 +234,16 @@ class ServerAgent:
 
     @property
     def holds_models(self) -> bool:
-        """Whether any model is loaded, being worked on, or on its disk. A load that hangs is none: only a new pod ends it."""
-        return any(
-            not facts.gone and not (facts.hung and facts.job is None and facts.index is not IndexState.READY)
-            for facts in self.facts.values()
-        )
+        """Whether any model is loaded, being worked on, or on its disk. One whose load or unload does not end is none."""
+        return any(not (facts.gone or facts.unending) for facts in self.facts.values())
+
+    def hindered_by(self, key: ModelKey, memory_bytes: int) -> list[ModelKey]:
+        """The models without which there would be room, and which only a new pod ends; none where others are in the way."""
+        kept = {other: facts for other, facts in self.facts.items() if other != key and facts.memory_bytes}
+        unending = [other for other, facts in kept.items() if facts.unending]
+        left = [facts.memory_bytes for facts in kept.values() if not facts.unending]
+        room = sum(left) + memory_bytes <= self.memory_bytes and (self.max_models is None or len(left) < self.max_models)
+        return unending if room and not self.has_room(key, memory_bytes) else []
 
     def has_room(self, key: ModelKey, memory_bytes: int) -> bool:
         """Whether a model fits beside all others that are in memory, those on their way out included."""
@@ -239,10 +271,10 @@ class ServerAgent:
         while True:
             try:
                 await self._read(loop.time())
-                self._answered_at, self._misses, self.silent = loop.time(), 0, False
+                self._answered_at, self._misses, self.silent, self.refused = loop.time(), 0, False, False
                 self._set_answering(True)
             except Exception as error:
-                self._misses += 1
+                self._misses, self.refused = self._misses + 1, isinstance(error, WrongKey)
                 if not isinstance(error, TritonError | StoreError):
                     log.exception("reading server %s failed", self.key)
                 elif self.answering:
@@ -251,7 +283,7 @@ class ServerAgent:
                 silent = self._misses > 1 and loop.time() - self._answered_at > SILENT_AFTER_SECONDS
                 if silent or not self.synced:
                     self._set_answering(False)
-                self._set_silent(silent and isinstance(error, TritonError))
+                self._set_silent(silent and isinstance(error, TritonError) and not self.refused)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._poke.wait(), self._pause())
             self._poke.clear()
@@ -270,7 +302,7 @@ class ServerAgent:
         if not self.answering or self._misses:
             return BUSY_POLL_SECONDS
         busy = any(
-            facts.job is not None or facts.drain is not None or facts.index in (IndexState.LOADING, IndexState.UNLOADING)
+            facts.job is not None or facts.drain is not None or (facts.index in _UNDER_WAY and not (facts.hung or facts.stuck))
             for facts in self.facts.values()
         )
         return BUSY_POLL_SECONDS if busy else IDLE_POLL_SECONDS
@@ -299,7 +331,7 @@ class ServerAgent:
         if draining or now - self._statistics_at >= STATISTICS_SECONDS:
             self._statistics_at = now
             statistics, page = await asyncio.gather(self.triton.statistics(), self._read_page())
-            self._take_statistics(statistics, now)
+            self._take_statistics(statistics, page, now)
             self.counted(self, statistics, page)
 
     async def _read_page(self) -> str:
@@ -328,7 +360,7 @@ class ServerAgent:
                 continue
             facts = self.fact(key)
             if new is not facts.index:
-                facts.index = new
+                facts.index, facts.stuck, facts.orphan_since_seconds = new, False, None
                 if new is not IndexState.LOADING:
                     self.hung_loads -= facts.hung
                     facts.hung = False
@@ -338,11 +370,7 @@ class ServerAgent:
                 if new is IndexState.UNAVAILABLE and facts.job is None:
                     facts.memory_bytes = 0
                 changed.append(key)
-            if self._is_orphan(facts):
-                self.hung_loads += 1
-                facts.hung = True
-                log.warning("%s is still loading on %s though nobody waits for it: only a new pod ends that", key, self.key)
-                self.answers_changed(self.key)
+            self._note_unending(key, facts)
         for key, facts in list(self.facts.items()):
             # While new files take the place of old ones the name is missing for a moment, though Triton serves on.
             if key not in found and facts.index is not IndexState.ABSENT and facts.job is None:
@@ -356,16 +384,25 @@ class ServerAgent:
         if changed:
             self.wake(changed)
 
-    def _is_orphan(self, facts: Facts) -> bool:
-        """Whether a load has just turned out to be nobody's. It must not hold its server for ever."""
+    def _note_unending(self, key: ModelKey, facts: Facts) -> None:
+        """A load or unload that is nobody's and goes on must not hold its server for ever."""
         under_way = facts.job is not None or (facts.sending is not None and not facts.sending.done())
-        if facts.index is not IndexState.LOADING or under_way or facts.hung:
+        if facts.index not in _UNDER_WAY or under_way or facts.hung or facts.stuck:
             facts.orphan_since_seconds = None
-            return False
+            return
         now = asyncio.get_running_loop().time()
         if facts.orphan_since_seconds is None:
             facts.orphan_since_seconds = now
-        return now - facts.orphan_since_seconds > ORPHAN_SECONDS
+        if now - facts.orphan_since_seconds <= (ORPHAN_SECONDS if facts.index is IndexState.LOADING else STUCK_SECONDS):
+            return
+        if facts.index is IndexState.LOADING:
+            self.hung_loads += 1
+            facts.hung = True
+            log.warning("%s is still loading on %s though nobody waits for it: only a new pod ends that", key, self.key)
+        else:
+            facts.stuck, facts.drain = True, None
+            log.warning("%s does not end on %s: its memory there comes back with a new pod", key, self.key)
+        self.answers_changed(self.key)
 
     async def _read_revisions(self, found: Iterable[ModelKey]) -> list[ModelKey]:
         """What is loaded where that is not known; jobs may learn it meanwhile, and know better."""
@@ -381,8 +418,9 @@ class ServerAgent:
                     learned.append(key)
         return learned
 
-    def _take_statistics(self, statistics: dict[str, ModelStatistics], now: float) -> None:
+    def _take_statistics(self, statistics: dict[str, ModelStatistics], page: str, now: float) -> None:
         changed: list[ModelKey] = []
+        before, self._page_before = self._page_before, page
         for name, new in statistics.items():
             key = key_of_served_name(name)
             facts = self.facts.get(key) if key is not None else None
@@ -395,11 +433,21 @@ class ServerAgent:
                 seen = (new.success_count + new.failure_count) - (old.success_count + old.failure_count)
                 if seen > 0:
                     facts.drain = replace(facts.drain, last_request_seconds=now, requests=facts.drain.requests + seen)
-            if old is not None and facts.healthy and facts.job is None and _stub_is_dead(old, new):
-                facts.healthy = False
+            if old is not None and facts.healthy and facts.job is None and _process_is_dead(old, new, before, page):
+                self._note_death(facts, now)
                 changed.append(key)
         if changed:
             self.wake(changed)
+
+    def _note_death(self, facts: Facts, now: float) -> None:
+        """Have a model repaired: at once the first time, after growing pauses where it dies again and again."""
+        facts.healthy = False
+        if facts.repaired_at_seconds is None or now - facts.repaired_at_seconds >= REPAIRED_LATELY_SECONDS:
+            facts.repairs = 0
+        elif facts.loaded_revision is not None and facts.repairs:
+            pause = min(LAST_REPAIR_PAUSE_SECONDS, FIRST_REPAIR_PAUSE_SECONDS * 2 ** (facts.repairs - 1))
+            message = f"its process died again after {facts.repairs} repairs"
+            facts.failure = Failure(facts.loaded_revision, "Unhealthy", message, facts.repairs, now + pause)
 
 
 def _unknown(facts: Facts) -> bool:
@@ -407,9 +455,16 @@ def _unknown(facts: Facts) -> bool:
     return facts.index is IndexState.READY and not under_way and (facts.loaded_revision is None or facts.sent)
 
 
-def _stub_is_dead(old: ModelStatistics, new: ModelStatistics) -> bool:
+def _process_is_dead(old: ModelStatistics, new: ModelStatistics, page_before: str, page: str) -> bool:
+    """Whether all that was asked between two readings failed in the backend as it does where the model's process is gone.
+
+    Not so a model that raises, after however long: its executions are counted. Nor one whose requests time out in its queue, or
+    are given up by their callers, while one executes for long: the page tells those apart.
+    """
     failed = new.failure_count - old.failure_count
-    if failed <= 0 or new.success_count != old.success_count:
+    if failed <= 0 or new.success_count != old.success_count or new.execution_count != old.execution_count:
         return False
-    mean_seconds = (new.failure_ns - old.failure_ns) / failed / 1e9
-    return mean_seconds >= DEAD_STUB_SECONDS
+    if (new.failure_ns - old.failure_ns) / failed / 1e9 < DEAD_STUB_SECONDS:
+        return False
+    then, now = backend_failures(page_before, new.name), backend_failures(page, new.name)
+    return then is not None and now is not None and now > then

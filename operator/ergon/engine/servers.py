@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ergon.engine.cache import Cache
+from ergon.api.quantities import format_bytes
+from ergon.engine.cache import Cache, PoolRecord
 from ergon.engine.cached_pods import PodRecord
 from ergon.engine.memory import MeasuredMemory
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
+from ergon.kube.builders import template_hash
 from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.failing import better_elsewhere
 from ergon.reconcile.observed import ColdStart, IndexState, ServerView
@@ -63,15 +65,22 @@ class Servers:
         """Every model that any server has anything of."""
         return {key for agent in self._agents.values() for key in agent.facts}
 
-    def standing(self, model: Model) -> list[Replica]:
-        """Replicas of the model that are loaded in one of its present variants."""
-        by_revision = {variant.load_revision: variant.name for variant in model.variants}
-        return [
-            Replica(model.key, by_revision[revision], agent.key)
-            for agent in self.holding(model.key)
-            if agent.facts[model.key].index is IndexState.READY
-            and (revision := agent.facts[model.key].loaded_revision) in by_revision
-        ]
+    def standing(self, models: Iterable[Model]) -> dict[ModelKey, list[Replica]]:
+        """By model, its replicas that are loaded in one of its present variants. One look at all servers, however many models."""
+        ready: dict[ModelKey, list[tuple[ServerKey, str]]] = {}
+        for agent in self._agents.values():
+            for key, facts in agent.facts.items():
+                if facts.index is IndexState.READY and facts.loaded_revision is not None:
+                    ready.setdefault(key, []).append((agent.key, facts.loaded_revision))
+        found: dict[ModelKey, list[Replica]] = {}
+        for model in models:
+            by_revision = {variant.load_revision: variant.name for variant in model.variants} if model.key in ready else {}
+            found[model.key] = [
+                Replica(model.key, by_revision[revision], server)
+                for server, revision in ready.get(model.key, ())
+                if revision in by_revision
+            ]
+        return found
 
     def note_memory(self, model: Model) -> None:
         """Fill in what loaded replicas take up, which a new process does not know."""
@@ -138,7 +147,9 @@ class Servers:
         for server, agent in list(self._agents.items()):
             pod = cache.pods.get(server)
             if pod is None or pod.uid != agent.pod.uid or not pod.ip or pod.ip != agent.pod.ip:
-                self._end(server)
+                self._end(server, f"its pod {agent.pod.name} ended")
+            elif agent.refused and server.pool in keys and agent.keys != keys[server.pool]:
+                self._end(server, "it is asked again with the keys that its pool has now")
         for server, pod in cache.pods.items():
             known = self._agents.get(server)
             node = cache.nodes.get(pod.node)
@@ -150,6 +161,7 @@ class Servers:
                     known.pod, known.zone, known.node_ready = pod, zone, node_ready
                     known.poke()
                     self._wake_models(server, known)
+                _follow_pool(known, cache.pools.get(server.pool))
             elif pod.ip and not pod.deleting and pod.phase == "Running" and server.pool in keys:
                 self._start(pod, zone, node_ready, keys[server.pool])
 
@@ -166,14 +178,14 @@ class Servers:
         self._agents[pod.key] = agent
         self._tasks[pod.key] = asyncio.create_task(agent.run(), name=f"server {pod.key}")
 
-    def _end(self, server: ServerKey) -> None:
+    def _end(self, server: ServerKey, why: str) -> None:
         agent, task = self._agents.pop(server), self._tasks.pop(server)
         task.cancel()
         closing = asyncio.create_task(agent.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         self.ended(server)
-        log.info("server %s is gone: its pod %s ended", server, agent.pod.name)
+        log.info("server %s is gone: %s", server, why)
         self._wake_models(server, agent)
         self._cache.wake(pools=[server.pool], plan=True)
 
@@ -185,3 +197,13 @@ class Servers:
         await asyncio.gather(*(agent.close() for agent in self._agents.values()), return_exceptions=True)
         self._agents.clear()
         self._tasks.clear()
+
+
+def _follow_pool(agent: ServerAgent, record: PoolRecord | None) -> None:
+    """Pass on how much a server of the pool holds. A pod of an older template has what it was made with until it is replaced."""
+    if record is None or record.pool is None or record.spec is None:
+        return
+    now = record.pool.memory_bytes, record.pool.max_models
+    if (agent.memory_bytes, agent.max_models) != now and agent.pod.template_hash in ("", template_hash(record.spec)):
+        log.info("server %s: its pool has %s of memory, and maxModels is %s", agent.key, format_bytes(now[0]), now[1])
+        agent.memory_bytes, agent.max_models = now

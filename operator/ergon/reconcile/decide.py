@@ -155,7 +155,7 @@ def _towards(replica: ReplicaView, variant: Variant, now: float) -> _Step:
         return None, None
     if replica.index is IndexState.READY and replica.loaded_revision == variant.load_revision:
         if not replica.healthy:
-            return Repair(replica.server, variant), None
+            return _repair(replica, variant, now)
         return (StopDrain(replica.server), None) if replica.drain is not None else (None, None)
     failure = replica.failure
     if failure is not None and failure.revision == variant.load_revision:
@@ -165,6 +165,13 @@ def _towards(replica: ReplicaView, variant: Variant, now: float) -> _Step:
             return None, failure.retry_at_seconds
     changed = replica.loaded_revision is not None and replica.loaded_revision != variant.load_revision
     return BringUp(replica.server, variant, "its specification changed" if changed else "it is planned there"), None
+
+
+def _repair(replica: ReplicaView, variant: Variant, now: float) -> _Step:
+    pause_ends_at = replica.failure.retry_at_seconds if replica.failure is not None else None
+    if pause_ends_at is not None and now < pause_ends_at:
+        return None, pause_ends_at
+    return Repair(replica.server, variant), None
 
 
 def _away(view: ModelView, replica: ReplicaView, now: float, drain: DrainPolicy) -> _Step:

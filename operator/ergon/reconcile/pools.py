@@ -9,10 +9,26 @@ from ergon.reconcile.figures import PoolEnergy, rounded
 from ergon.reconcile.observed import Refusal
 from ergon.reconcile.status import Fact
 
+UNSCHEDULED_SECONDS = 60.0
+DOWN_SECONDS = 60.0
+"""Neither Ready nor answering for so long: whatever such a server holds answers nobody. A restart of Triton takes some 10 s."""
+AWAY_SECONDS = 120.0
+"""Down for so long, a server is gone round: its Triton hangs, its container ends again and again, its image cannot be had."""
+BACK_SECONDS = 300.0
+"""Up again for so long, it is counted on again; at once where something lacks room."""
+AWAY_AT_ONCE = 3
+"""Servers of a pool gone round because they are down; where more are, the reason is likely the pool's: its image, its driver."""
+ROLLING_AT_ONCE = 1
+
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """One pod of the pool. `outdated`: its template is not the pool's; `condemned`: why it must be replaced."""
+    """One pod of the pool. `outdated`: its template is not the pool's; `old_keys`: nor are its keys; `condemned`: why it must be
+    replaced.
+
+    `up`: it is Ready, or its Triton answers the operator, and does not refuse its key; `down_seconds`: for how long it was not,
+    though it should be. `back_seconds`: how long ago it came back from having been away; None where it was not.
+    """
 
     ordinal: int
     uid: str
@@ -21,9 +37,13 @@ class PodView:
     deleting: bool
     cordoned: bool
     outdated: bool
+    old_keys: bool
     condemned: str
     holds_models: bool
     unscheduled_seconds: float | None
+    up: bool
+    down_seconds: float
+    back_seconds: float | None
     node_lost: bool
     problem: str
 
@@ -34,12 +54,22 @@ class PodView:
             return self.condemned
         if self.cordoned:
             return "its node is cordoned"
-        return "the pool's template changed" if self.outdated else ""
+        if self.outdated:
+            return "the pool's template changed"
+        return "its keys are not those of the pool's Secret any more" if self.old_keys else ""
+
+    @property
+    def occupied(self) -> bool:
+        """Whether it holds models that serve, or may serve again in a moment."""
+        return self.holds_models and self.down_seconds < DOWN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """All that is decided from for one pool. `planned_servers` None: there is no plan yet; `energy`: nothing was booked yet."""
+    """All that is decided from for one pool. `planned_servers` None: there is no plan yet; `energy`: nothing was booked yet.
+
+    `planned_on`: ordinals that the plan has something on; `lacking`: it has no room for something, here or elsewhere.
+    """
 
     pool: Pool
     planned_servers: int | None
@@ -51,10 +81,8 @@ class PoolView:
     template_refused: str = ""
     busy_share: float | None = None
     energy: PoolEnergy | None = None
-
-
-UNSCHEDULED_SECONDS = 60.0
-ROLLING_AT_ONCE = 1
+    planned_on: frozenset[int] = frozenset()
+    lacking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +107,32 @@ def decide_pool(view: PoolView) -> PoolDecision:
     rolling = [pod for pod in leaving if pod not in cordoned]
     on_their_way = sum(pod.deleting or (not pod.ready and not pod.leaving) for pod in view.pods)
     emptying = cordoned + rolling[: max(0, ROLLING_AT_ONCE - len(cordoned) - on_their_way)]
-    give_up = tuple(pod for pod in emptying if not pod.holds_models)
+    give_up = tuple(pod for pod in emptying if not pod.occupied)
     unavailable = {pod.ordinal for pod in emptying}
     unavailable |= {pod.ordinal for pod in view.pods if pod.deleting or pod.node_lost}
     unavailable |= {pod.ordinal for pod in view.pods if (pod.unscheduled_seconds or 0.0) > UNSCHEDULED_SECONDS}
+    unavailable |= _away(view) | _only_just_back(view)
     release = view.pool.deleting and view.highest_held < 0
     return PoolDecision(servers, give_up, frozenset(unavailable), release)
+
+
+def _away(view: PoolView) -> set[int]:
+    """Servers that are down for long, while others stand that may do better."""
+    down = [pod for pod in view.pods if pod.down_seconds >= AWAY_SECONDS and not pod.deleting]
+    down.sort(key=lambda pod: (-pod.down_seconds, pod.ordinal))
+    return {pod.ordinal for pod in down[:AWAY_AT_ONCE]} if len(down) <= _standing(view) else set()
+
+
+def _only_just_back(view: PoolView) -> set[int]:
+    """Servers that may be away again soon, and that nothing waits for or is on its way to."""
+    if view.lacking or _standing(view) < 2:
+        return set()
+    back = {pod.ordinal for pod in view.pods if pod.back_seconds is not None and pod.back_seconds < BACK_SECONDS}
+    return back - view.planned_on
+
+
+def _standing(view: PoolView) -> int:
+    return sum(pod.up and not pod.deleting for pod in view.pods)
 
 
 def pool_status(view: PoolView, decision: PoolDecision) -> tuple[list[Fact], dict[str, Any]]:
@@ -122,7 +170,7 @@ def _accepted(view: PoolView) -> Fact:
 def _ready(view: PoolView, decision: PoolDecision, ready: int) -> Fact:
     if view.pool.deleting:
         return Fact("Ready", False, "Deleting", f"{view.models_placed} replicas are still on it")
-    leaving = next((pod for pod in view.pods if pod.leaving and pod.holds_models), None)
+    leaving = next((pod for pod in view.pods if pod.leaving and pod.occupied), None)
     if ready >= decision.servers:
         note = f"server {leaving.ordinal} is being emptied: {leaving.leaving}" if leaving is not None else ""
         return Fact("Ready", True, "Ready", note or ("1 server is ready" if ready == 1 else f"{ready} servers are ready"))

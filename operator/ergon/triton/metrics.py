@@ -18,6 +18,7 @@ _SERIES = re.compile(
     r"^(nv_inference_pending_request_count|nv_inference_request_summary_us)\{([^}]*)\} (\S+)\r?$",
     re.MULTILINE,
 )
+_FAILURES = re.compile(r"^nv_inference_request_failure\{([^}]*)\} (\S+)\r?$", re.MULTILINE)
 _GPU_MEMORY = re.compile(r"^nv_gpu_memory_used_bytes\{[^}]*\} (\S+)\r?$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -56,6 +57,13 @@ def model_metrics(page: str) -> dict[str, ModelMetrics]:
             mine = latency.setdefault(name, {})
             mine[quantile] = max(mine.get(quantile, 0.0), value / 1e6)
     return {name: ModelMetrics(pending.get(name), latency.get(name, {})) for name in {*pending, *latency}}
+
+
+def backend_failures(page: str, model: str) -> int | None:
+    """Requests to a model that its backend failed, as against those that were cancelled or refused; None where not said."""
+    said = [(dict(_LABEL.findall(labels)), _number(text)) for labels, text in _FAILURES.findall(page)]
+    found = [n for labels, n in said if n is not None and labels.get("model") == model and labels.get("reason") == "BACKEND"]
+    return int(sum(found)) if found else None
 
 
 def gpu_memory_used_bytes(page: str) -> int | None:
