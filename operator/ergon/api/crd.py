@@ -14,7 +14,6 @@ from pydantic_core import PydanticUndefined
 from ergon.api.budget import EnergyBudgetSpec, EnergyBudgetStatus
 from ergon.api.model import SpecializedModelSpec, SpecializedModelStatus
 from ergon.api.pool import AcceleratorPoolSpec, AcceleratorPoolStatus
-from ergon.api.quantities import DURATION_PATTERN, DURATION_WORDS, QUANTITY_PATTERN, QUANTITY_WORDS
 from ergon.api.route import TaskRouteSpec, TaskRouteStatus
 from ergon.api.types import GROUP, VERSION, Spec
 
@@ -240,10 +239,6 @@ _KEPT = (
 )
 
 
-# A pattern's refusal shows the pattern; these say what to write.
-_IN_WORDS = {QUANTITY_PATTERN: QUANTITY_WORDS, DURATION_PATTERN: DURATION_WORDS}
-
-
 def _structural(node: Schema, definitions: Schema, inside: tuple[str, ...], defaults: bool) -> Schema:
     node, inside = _resolved(node, definitions, inside)
     result: Schema = {key: node[key] for key in _KEPT if key in node}
@@ -257,13 +252,7 @@ def _structural(node: Schema, definitions: Schema, inside: tuple[str, ...], defa
         result["default"] = node["default"]
     if node.get("x-kubernetes-int-or-string"):
         result.pop("type", None)
-        result["minimum"] = 0  # of the integer form; the pattern is the string's
         result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
-    if result.get("pattern") in _IN_WORDS:
-        pattern = result.pop("pattern")
-        rule = f"self.matches(r'{pattern}')"
-        rule = f"type(self) != string || {rule}" if node.get("x-kubernetes-int-or-string") else rule
-        result["x-kubernetes-validations"] = [{"rule": rule, "message": _IN_WORDS[pattern]}]
     if "items" in node:
         result["items"] = _structural(node["items"], definitions, inside, defaults)
     if "properties" in node:

@@ -14,6 +14,7 @@ from ergon.api.types import (
     FreeForm,
     LabelSelector,
     Name,
+    PositiveDuration,
     Provenance,
     Quantity,
     Spec,
@@ -23,11 +24,13 @@ from ergon.api.types import (
 class Slo(Spec):
     """What the model's users are promised."""
 
-    latency: Duration | None = Field(
+    latency: PositiveDuration | None = Field(
         default=None, description="Latency target at the percentile; to the first token for generative models."
     )
     percentile: Annotated[int, Field(ge=1, le=99)] = Field(default=95, description="Percentile the latency is judged at.")
-    per_output_token: Duration | None = Field(default=None, description="For generative models: time for each further token.")
+    per_output_token: PositiveDuration | None = Field(
+        default=None, description="For generative models: time for each further token."
+    )
 
 
 class Autoscaling(Spec):
@@ -117,7 +120,7 @@ class Profile(Spec):
     tokens_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="For generative models: tokens a second at that point."
     )
-    latency: Duration | None = Field(default=None, description="Latency at that point, at the model's percentile.")
+    latency: PositiveDuration | None = Field(default=None, description="Latency at that point, at the model's percentile.")
     watts: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         default=None, description="Watts of the server's accelerators while executing; default the pool's busyWatts."
     )
@@ -144,7 +147,7 @@ class Variant(Spec):
     quality: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="Its owner's score for the task, 0 to 1; absent counts as 0."
     )
-    load_timeout: Duration = Field(default="10m", description="A load that takes longer counts as hung.")
+    load_timeout: PositiveDuration = Field(default="10m", description="A load that takes longer counts as hung.")
     config: FreeForm = Field(
         default_factory=dict,
         description=(
