@@ -34,17 +34,23 @@ NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
 class Spec(BaseModel):
-    """Base of everything a person writes: camelCase in YAML, unknown fields of newer schemas ignored, frozen."""
+    """Base of everything a person writes: camelCase in YAML, unknown fields of newer schemas ignored, frozen.
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    Strict, as the API server is: "100" is no number, and "yes" no boolean.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, strict=True)
     rules: ClassVar[tuple[Rule, ...]] = ()
     transitions: ClassVar[tuple[Transition, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        """As the API server reads it: a null is dropped, so that the default applies."""
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+    def _as_the_api_server_reads(cls, data: Any) -> Any:
+        """A null is dropped, so that the default applies, and 8.0 is an integer."""
+        if not isinstance(data, dict):
+            return data
+        whole = {key: int(value) for key, value in data.items() if isinstance(value, float) and value.is_integer()}
+        return {key: value for key, value in (data | whole).items() if value is not None}
 
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
