@@ -195,6 +195,8 @@ class SpecializedModelSpec(Spec):
         return self
 
 
+MOST_PLACEMENTS = 1024
+"""That a status shows: the API server takes no list without a bound, and no object of more than some 1.5 MB."""
 PlacementState = Literal["Pending", "Downloading", "Loading", "Ready", "Draining", "Failed"]
 Verdict = Literal["Chosen", "Feasible", "Rejected"]
 
@@ -272,7 +274,7 @@ class SpecializedModelStatus(Spec):
     ready_replicas: Annotated[int, Field(ge=0)] = Field(default=0, description="Replicas that answer.")
     selector: Annotated[str, Field(max_length=256)] = Field(default="", description="Label selector of the scale subresource.")
     endpoint: Annotated[str, Field(max_length=256)] = Field(default="", description="Where the model answers in the cluster.")
-    placements: Annotated[list[Placement], Field(max_length=1024)] = Field(
+    placements: Annotated[list[Placement], Field(max_length=MOST_PLACEMENTS)] = Field(
         default_factory=list,
         description="Its replicas.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pool", "server"]},
