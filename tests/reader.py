@@ -28,6 +28,7 @@ _PLACES = {
     "nodes": _CORE,
     "statefulsets": "/apis/apps/v1",
     "endpointslices": "/apis/discovery.k8s.io/v1",
+    "httproutes": "/apis/gateway.networking.k8s.io/v1",
     "specializedmodels": _ERGON,
     "acceleratorpools": _ERGON,
     "energybudgets": _ERGON,
