@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.engine.world import CONFIG, ECHO, Object, World, model, settle, until, write_model
+from tests.engine.world import CONFIG, ECHO, Object, World, model, pool, settle, until, write_model
 
 pytestmark = pytest.mark.cluster
 Make = Callable[[World, str], Object]
@@ -161,6 +161,29 @@ def test_what_others_have_under_its_names_is_left_alone(world: World) -> None:
             "the model saying no more of it",
             20,
         )
+
+
+def test_a_pool_does_not_take_over_the_objects_of_a_release(world: World) -> None:
+    """`helm install ergon-prod` makes a policy of this name, and so would a pool `prod`."""
+    theirs = ("netpol", "ergon-prod", "-n", "ergon-system")
+    chart_labels = {"app.kubernetes.io/name": "ergon", "app.kubernetes.io/instance": "ergon-prod"}
+    selector = {"podSelector": {"matchLabels": chart_labels}, "policyTypes": ["Ingress"]}
+    metadata = {"name": "ergon-prod", "namespace": "ergon-system", "labels": chart_labels}
+    world.apply({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": selector})
+    before = world.get(*theirs)
+    world.apply(pool("prod", servers={"min": 0, "max": 0}))
+
+    def says(reason: str) -> Object:
+        accepted = lambda: world.condition(world.get("ap", "prod") or {}, "Accepted")  # noqa: E731
+        return until(lambda: found if (found := accepted()).get("reason") == reason else None, f"the pool {reason}", 60)
+
+    assert "NetworkPolicy ergon-prod in namespace ergon-system" in says("NameTaken")["message"]
+    assert world.get(*theirs) == before
+    world.kubectl("delete", *theirs)
+    says("Accepted")
+    held = until(lambda: world.get(*theirs), "the pool's own policy", 30)
+    assert held["spec"]["podSelector"]["matchLabels"]["ergon.dev/pool"] == "prod"
+    world.kubectl("delete", "ap", "prod")
 
 
 def test_a_change_while_it_loads_is_followed(world: World) -> None:
