@@ -28,6 +28,8 @@ _PLACES = {
     "nodes": _CORE,
     "statefulsets": "/apis/apps/v1",
     "endpointslices": "/apis/discovery.k8s.io/v1",
+    "httproutes": "/apis/gateway.networking.k8s.io/v1",
+    "networkpolicies": "/apis/networking.k8s.io/v1",
     "specializedmodels": _ERGON,
     "acceleratorpools": _ERGON,
     "energybudgets": _ERGON,
@@ -40,6 +42,7 @@ _SHORT = {
     "troute": "taskroutes",
     "sts": "statefulsets",
     "svc": "services",
+    "netpol": "networkpolicies",
 }
 _REQUEST_SECONDS = 30.0
 

@@ -104,6 +104,9 @@ VALID: dict[str, Object] = {
     ),
     "pool-prometheus": changed(POOL, ("spec.power", {"source": "Prometheus", "prometheus": {"query": "sum(watts)"}})),
     "pool-power": changed(POOL, ("spec.power", {"idleWatts": 16, "busyWatts": 72.5, "pue": 1.2, "bootDelay": "1h30m"})),
+    "pool-least": changed(POOL, ("spec.memory", "1Mi"), ("spec.disk", "1048.576k"), ("spec.sharedMemory", 1048576)),
+    "pool-at-once": changed(POOL, ("spec.power", {"bootDelay": "0s", "offDelay": "0s"}), ("spec.drainTimeout", "0s")),
+    "pool-name-nearly-reserved": changed(POOL, ("metadata.name", "metrics-2")),
     "pool-longest-name": changed(POOL, ("metadata.name", "p" * 40)),
     "model": MODEL,
     "model-least": changed(MODEL, ("spec.slo", ABSENT), ("spec.autoscaling", ABSENT), ("spec.variants.0.profiles", ABSENT)),
@@ -117,6 +120,8 @@ VALID: dict[str, Object] = {
         ("spec.slo", {"latency": "2s", "perOutputToken": "50ms", "percentile": 99}),
         ("spec.variants.0.profiles.0", {"product": "NVIDIA-L4", "tokensPerSecond": 900, "awakeWatts": 60}),
     ),
+    "model-whole-number": changed(MODEL, ("spec.priority", 100.0), ("spec.variants.0.profiles.0.batch", 8.0)),
+    "model-quick": _variant("profiles.0.latency", "0.05ms"),
     "model-fixed": changed(MODEL, ("spec.replicas", 0)),
     "model-longest-name": changed(MODEL, ("metadata.name", "m" * 63)),
     "budget": BUDGET,
@@ -150,6 +155,7 @@ REFUSED: dict[str, Refused] = {
         changed(ROUTE, (_SIGN, {"output": "SCORE"})), "exactly one of below", "spec.escalation.when[0]"
     ),
     "route-rate": Refused(changed(ROUTE, ("spec.escalation.maxRate", 2)), "maxRate", "spec.escalation.maxRate"),
+    "route-timeout-none": Refused(changed(ROUTE, ("spec.timeout", "0s")), "a number above 0", "spec.timeout"),
     "route-order-twice": Refused(changed(ROUTE, ("spec.order", ["a", "a"])), "a model is there twice", "spec"),
     "route-any-task": Refused(
         changed(ROUTE, ("spec.candidates", ABSENT), ("spec.anyTask", True)), "anyTask needs candidates", "spec"
@@ -177,6 +183,16 @@ REFUSED: dict[str, Refused] = {
     "pool-memory-unit": Refused(changed(POOL, ("spec.memory", "22GB")), "spec.memory", "spec.memory"),
     "pool-memory-fraction": Refused(changed(POOL, ("spec.memory", 1.5)), "spec.memory", "spec.memory"),
     "pool-memory-negative": Refused(changed(POOL, ("spec.memory", -1)), "spec.memory", "spec.memory"),
+    "pool-memory-milli": Refused(changed(POOL, ("spec.memory", "600m")), "such as 600Mi", "spec.memory"),
+    "pool-memory-none": Refused(changed(POOL, ("spec.memory", 0)), "spec.memory", "spec.memory"),
+    "pool-memory-without-unit": Refused(changed(POOL, ("spec.memory", 600)), "spec.memory", "spec.memory"),
+    "pool-disk-without-unit": Refused(changed(POOL, ("spec.disk", "100")), "at least 1Mi", "spec.disk"),
+    "pool-disk-too-little": Refused(changed(POOL, ("spec.disk", "1023.9Ki")), "at least 1Mi", "spec.disk"),
+    "pool-shared-memory-none": Refused(changed(POOL, ("spec.sharedMemory", "0")), "at least 1Mi", "spec.sharedMemory"),
+    "pool-servers-text": Refused(changed(POOL, ("spec.servers.max", "1")), "spec.servers.max", "spec.servers.max"),
+    "pool-servers-half": Refused(changed(POOL, ("spec.servers.max", 1.5)), "spec.servers.max", "spec.servers.max"),
+    "pool-scale-in-word": Refused(changed(POOL, ("spec.power.scaleIn", "yes")), "spec.power.scaleIn", "spec.power.scaleIn"),
+    "pool-scale-in-number": Refused(changed(POOL, ("spec.power.scaleIn", 1)), "spec.power.scaleIn", "spec.power.scaleIn"),
     "pool-busy-share": Refused(changed(POOL, ("spec.maxBusyShare", 0)), "spec.maxBusyShare", "spec.maxBusyShare"),
     "pool-pue": Refused(changed(POOL, ("spec.power", {"pue": 0.9})), "spec.power.pue", "spec.power.pue"),
     "pool-drain-unit": Refused(changed(POOL, ("spec.drainTimeout", "10")), "spec.drainTimeout", "spec.drainTimeout"),
@@ -193,6 +209,7 @@ REFUSED: dict[str, Refused] = {
     "pool-name-digit": Refused(changed(POOL, ("metadata.name", "4x")), _NAME, "metadata.name"),
     "pool-name-dot": Refused(changed(POOL, ("metadata.name", "a.b")), _NAME, "metadata.name"),
     "pool-name-long": Refused(changed(POOL, ("metadata.name", "p" * 41)), _NAME, "metadata.name"),
+    "pool-name-reserved": Refused(changed(POOL, ("metadata.name", "metrics")), "Ergon's own Services", "metadata.name"),
     "model-name-digit": Refused(changed(MODEL, ("metadata.name", "9ner")), _NAME, "metadata.name"),
     "model-name-long": Refused(changed(MODEL, ("metadata.name", "m" * 64)), _NAME, "metadata.name"),
     "model-without-task": Refused(changed(MODEL, ("spec.task", ABSENT)), "spec.task: Required", "spec.task"),
@@ -209,11 +226,24 @@ REFUSED: dict[str, Refused] = {
         changed(MODEL, ("spec.autoscaling", {"maxReplicas": 0})), "spec.autoscaling.maxReplicas", "spec.autoscaling.maxReplicas"
     ),
     "model-priority": Refused(changed(MODEL, ("spec.priority", 1001)), "spec.priority", "spec.priority"),
+    "model-priority-text": Refused(changed(MODEL, ("spec.priority", "100")), "spec.priority", "spec.priority"),
+    "model-priority-boolean": Refused(changed(MODEL, ("spec.priority", True)), "spec.priority", "spec.priority"),
+    "model-quality-text": Refused(_variant("quality", "0.9"), "spec.variants[0].quality", "spec.variants[0].quality"),
+    "model-quality-boolean": Refused(_variant("quality", True), "spec.variants[0].quality", "spec.variants[0].quality"),
+    "model-task-number": Refused(changed(MODEL, ("spec.task", 5)), "spec.task", "spec.task"),
     "model-replicas": Refused(changed(MODEL, ("spec.replicas", -1)), "spec.replicas", "spec.replicas"),
     "model-latency-number": Refused(changed(MODEL, ("spec.slo.latency", 200)), "spec.slo.latency", "spec.slo.latency"),
+    "model-latency-none": Refused(changed(MODEL, ("spec.slo.latency", "0s")), "a number above 0", "spec.slo.latency"),
+    "model-token-latency-none": Refused(
+        changed(MODEL, ("spec.slo.perOutputToken", "0.0ms")), "a number above 0", "spec.slo.perOutputToken"
+    ),
+    "model-profile-latency-none": Refused(
+        _variant("profiles.0.latency", "0ms"), "a number above 0", "spec.variants[0].profiles[0].latency"
+    ),
+    "model-load-timeout-none": Refused(_variant("loadTimeout", "0h0s"), "a number above 0", "spec.variants[0].loadTimeout"),
     "model-latency-unit": Refused(
         changed(MODEL, ("spec.slo.latency", "200")),
-        'spec.slo.latency: Invalid value: "200": write a number with a unit such as 200ms',
+        'spec.slo.latency: Invalid value: "200": write a number above 0 with a unit such as 200ms',
         "spec.slo.latency",
     ),
     "model-memory-unit": Refused(

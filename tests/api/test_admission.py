@@ -1,5 +1,6 @@
 """What a real API server makes of the kinds: what it takes, refuses, fills in and shows."""
 
+import asyncio
 import json
 import subprocess
 import uuid
@@ -50,6 +51,51 @@ async def test_invalid_objects_are_refused_with_the_field(kube: KubeClient, refu
         await kube.create(refused.obj, dry_run=True)
     assert refused.says in error.value.message
     assert error.value.code == 422
+
+
+async def test_what_an_older_version_took_can_still_have_a_status_and_go(cluster: Cluster, kube: KubeClient) -> None:
+    """A pool with a name and a size that the kinds now refuse: the operator says so, and releases it when it is deleted."""
+    kind, old = ("ergon.dev/v1alpha1", "AcceleratorPool"), changed(REFUSED["pool-name-reserved"].obj, ("spec.memory", "600m"))
+
+    def install(document: Object) -> None:
+        manager = ("--server-side", "--force-conflicts", "--field-manager=tests")
+        done = kubectl(cluster, "apply", *manager, "--filename=-", stdin=render_yaml(document))
+        assert done.returncode == 0, done.stderr
+
+    async def taken() -> bool:
+        try:
+            await kube.create(old, dry_run=True)
+        except Invalid:
+            return False
+        return True
+
+    async def until_taken(wanted: bool) -> None:
+        async with asyncio.timeout(30):
+            while await taken() is not wanted:  # noqa: ASYNC110 - the API server tells nobody when a kind is in force
+                await asyncio.sleep(0.1)
+
+    now = next(document for document in crd_documents() if document["spec"]["names"]["kind"] == kind[1])
+    install(_without_rules(now))
+    try:
+        await until_taken(True)
+        await kube.create(changed(old, ("spec.servers", {"max": 0})))
+    finally:
+        install(now)
+    await until_taken(False)
+    condition = {"type": "Accepted", "status": "False", "reason": "InvalidSpec", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    name = old["metadata"]["name"]
+    status = {"apiVersion": kind[0], "kind": kind[1], "metadata": {"name": name}, "status": {"conditions": [condition]}}
+    assert (await kube.apply_status(status, field_manager="tests"))["status"]["conditions"][0]["reason"] == "InvalidSpec"
+    for finalizers in (["ergon.dev/tests"], None):
+        await kube.patch_merge(*kind, name, None, {"metadata": {"finalizers": finalizers}})
+    assert await kube.delete(*kind, name)
+
+
+def _without_rules(value: Any) -> Any:
+    """A kind as if it had no rules, only a structure."""
+    if isinstance(value, dict):
+        return {key: _without_rules(child) for key, child in value.items() if key != "x-kubernetes-validations"}
+    return [_without_rules(child) for child in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("where", ["spec.fastest", "spec.variants.0.gpu", "spec.slo.p99"])

@@ -59,6 +59,7 @@ def test_every_node_is_structural_and_bounded(node: Schema, atomic: bool) -> Non
         assert "pattern" not in node  # its refusal would show the pattern, not what to write
         (rule,) = node["x-kubernetes-validations"]
         assert "600Mi" in rule["message"]
+        assert node["minimum"] == 2**20
         return
     assert "anyOf" not in node
     match node["type"]:

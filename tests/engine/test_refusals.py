@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.engine.world import CONFIG, ECHO, Object, World, model, settle, until, write_model
+from tests.engine.world import CONFIG, ECHO, Object, World, model, pool, settle, until, write_model
 
 pytestmark = pytest.mark.cluster
 Make = Callable[[World, str], Object]
@@ -122,23 +122,68 @@ def test_what_is_mended_becomes_ready_by_itself(world: World) -> None:
         world.ready(ns, "late")
 
 
-def test_a_service_of_that_name_is_left_alone(world: World) -> None:
+def foreign(kind: str, namespace: str, name: str, **more: object) -> Object:
+    """An object that a team made by itself, under a name that a model's Service, route or slice would have."""
+    version = {"HTTPRoute": "gateway.networking.k8s.io/v1", "EndpointSlice": "discovery.k8s.io/v1"}.get(kind, "v1")
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace, "labels": THEIRS}, **more}
+
+
+THEIRS = {"app": "theirs"}
+
+
+def test_what_others_have_under_its_names_is_left_alone(world: World) -> None:
     with world.namespace() as ns:
-        service = {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "taken", "namespace": ns, "labels": {"app": "theirs"}},
-            "spec": {"ports": [{"port": 80}], "selector": {"app": "theirs"}},
+        ports = [{"port": 80, "protocol": "TCP"}]
+        theirs = {
+            ("service", "served"): foreign("Service", ns, "served", spec={"ports": ports, "selector": THEIRS}),
+            ("httproute", "routed"): foreign("HTTPRoute", ns, "routed", spec={"hostnames": ["a.example"]}),
+            ("endpointslice", "sliced-0"): foreign(
+                "EndpointSlice", ns, "sliced-0", addressType="IPv4", endpoints=[], ports=ports
+            ),
         }
-        world.apply(service)
-        world.apply(model(ns, "taken", write_model(world.cluster.models, f"{ns}-taken")))
-        condition = world.reason(ns, "taken", "NameTaken", kind="Accepted")
-        assert "Service taken" in condition["message"]
-        held = world.get("svc", "taken", "-n", ns) or {}
-        assert held["spec"]["selector"] == {"app": "theirs"}
-        assert "ownerReferences" not in held["metadata"]
-        world.kubectl("delete", "svc", "taken", "-n", ns)
-        world.ready(ns, "taken", 60)
+        uri = write_model(world.cluster.models, f"{ns}-taken")
+        world.apply(*theirs.values())
+        before = {where: world.get(*where, "-n", ns) for where in theirs}
+        world.apply(*(model(ns, name, uri) for name in ("served", "routed", "sliced")))
+        assert "Service served" in world.reason(ns, "served", "NameTaken", kind="Accepted")["message"]
+        assert "EndpointSlice sliced-0" in world.reason(ns, "sliced", "NameTaken", kind="Accepted")["message"]
+        accepted = world.condition(world.ready(ns, "routed"), "Accepted")  # its Service is its own
+        assert accepted["status"] == "True"
+        assert "HTTPRoute routed" in accepted["message"]
+        assert {where: world.get(*where, "-n", ns) for where in theirs} == before
+        for where in theirs:
+            world.kubectl("delete", *where, "-n", ns)
+        world.ready(ns, "served", 60)
+        world.ready(ns, "sliced", 60)
+        until(lambda: (world.get("httproute", "routed", "-n", ns) or {}).get("spec", {}).get("parentRefs"), "its own route", 60)
+        until(
+            lambda: not world.condition(world.model(ns, "routed"), "Accepted").get("message"),
+            "the model saying no more of it",
+            20,
+        )
+
+
+def test_a_pool_does_not_take_over_the_objects_of_a_release(world: World) -> None:
+    """`helm install ergon-prod` makes a policy of this name, and so would a pool `prod`."""
+    theirs = ("netpol", "ergon-prod", "-n", "ergon-system")
+    chart_labels = {"app.kubernetes.io/name": "ergon", "app.kubernetes.io/instance": "ergon-prod"}
+    selector = {"podSelector": {"matchLabels": chart_labels}, "policyTypes": ["Ingress"]}
+    metadata = {"name": "ergon-prod", "namespace": "ergon-system", "labels": chart_labels}
+    world.apply({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": selector})
+    before = world.get(*theirs)
+    world.apply(pool("prod", servers={"min": 0, "max": 0}))
+
+    def says(reason: str) -> Object:
+        accepted = lambda: world.condition(world.get("ap", "prod") or {}, "Accepted")  # noqa: E731
+        return until(lambda: found if (found := accepted()).get("reason") == reason else None, f"the pool {reason}", 60)
+
+    assert "NetworkPolicy ergon-prod in namespace ergon-system" in says("NameTaken")["message"]
+    assert world.get(*theirs) == before
+    world.kubectl("delete", *theirs)
+    says("Accepted")
+    held = until(lambda: world.get(*theirs), "the pool's own policy", 30)
+    assert held["spec"]["podSelector"]["matchLabels"]["ergon.dev/pool"] == "prod"
+    world.kubectl("delete", "ap", "prod")
 
 
 def test_a_change_while_it_loads_is_followed(world: World) -> None:

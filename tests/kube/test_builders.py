@@ -2,6 +2,7 @@
 
 import base64
 import json
+from ipaddress import ip_address, ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from ergon.kube.builders import (
     pool_selector,
 )
 from ergon.kube.keys import KeyMaterial
+from ergon.store import addresses
 from tests.kube.objects import (
     ENDPOINTS,
     GATEWAY,
@@ -89,8 +91,21 @@ def test_servers_do_not_reach_the_cloud_s_identity_service() -> None:
         for item in rule.get("to", ())
         if "ipBlock" in item
     ]
-    assert {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]} in blocks
+    open_to = [(ip_network(block["cidr"]), [ip_network(left_out) for left_out in block["except"]]) for block in blocks]
+
+    def reached(text: str) -> bool:
+        address = ip_address(text)
+        return any(address in inside and not any(address in out for out in left_out) for inside, left_out in open_to)
+
+    known = [str(address) for address in addresses._METADATA]  # what a source may not name, its servers may not reach
+    for identity in (*known, "169.254.169.254", "169.254.170.23", "fe80::a9fe:a9fe", "fd00:ec2::254", "fd00:ec2::23"):
+        assert addresses.host_refusal(identity), identity
+        assert not reached(identity), identity
+    for elsewhere in ("10.0.0.1", "100.100.2.136", "8.8.8.8", "2600::1", "fd00:1::1"):
+        assert reached(elsewhere), elsewhere
     assert len(blocks) == 2
+    for inside, left_out in open_to:  # the API server refuses an exception that is not within its block
+        assert all(out.version == inside.version and out.num_addresses < inside.num_addresses for out in left_out)
 
 
 def test_the_service_selects_nothing_by_itself() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ergon.api.model import SpecializedModelStatus
 from ergon.fleet.types import Model, ModelKey, Replica, ServerKey
 from ergon.reconcile.decide import Decision, DrainPolicy, StartDrain, Unload, decide
 from ergon.reconcile.observed import (
@@ -273,3 +274,18 @@ def test_the_status_of_each_step() -> None:
     assert nowhere["Stalled"] == (True, "NoPoolFits")
     assert status_of(view(model("m", fixed=0), ()))["Ready"] == (True, "ScaledToZero")
     assert status_of(view(model("m", replicas=0), (at(0),), ready(0)))["Accepted"] == (True, "NoGateway")
+
+
+def test_a_status_of_more_servers_than_fit_shows_those_in_trouble() -> None:
+    many = 1100
+    failure = Failure("l-v", "LoadFailed", "no", 1, NOW + 5)
+    broken = ReplicaView(server(many - 1), failure=failure)
+    loading = ReplicaView(server(many - 2), job=Job(JobKind.BRING_UP, "l-v", JobPhase.LOADING))
+    seen = view(
+        model("m", replicas=many), tuple(at(n) for n in range(many)), *(ready(n) for n in range(many - 2)), loading, broken
+    )
+    _, body = model_status(seen, decided(seen))
+    SpecializedModelStatus.model_validate(body)  # within the schema's bounds, or the API server takes no status at all
+    shown = [(placement["server"], placement["state"]) for placement in body["placements"]]
+    assert shown == [*((n, "Ready") for n in range(1022)), (many - 2, "Loading"), (many - 1, "Failed")]
+    assert body["replicas"] == many

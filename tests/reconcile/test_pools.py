@@ -125,3 +125,5 @@ def test_the_status_says_what_is_wrong() -> None:
     assert "being emptied: its node is cordoned" in reason(seen(pod(0, cordoned=True), pod(1)))[2]
     facts, _ = pool_status(seen(template_refused="spec.template: no"), decide_pool(seen()))
     assert (facts[0].status, facts[0].reason) == (False, "TemplateInvalid")
+    facts, _ = pool_status(seen(template_refused="Service ergon-a is not the pool's", name_taken=True), decide_pool(seen()))
+    assert (facts[0].status, facts[0].reason) == (False, "NameTaken")

@@ -89,6 +89,7 @@ class PoolAccepted(StrEnum):
 
     ACCEPTED = "Accepted"
     INVALID_SPEC = "InvalidSpec"
+    NAME_TAKEN = "NameTaken"
     TEMPLATE_INVALID = "TemplateInvalid"
 
 

@@ -13,8 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from ergon.api.budget import EnergyBudgetSpec, EnergyBudgetStatus
 from ergon.api.model import SpecializedModelSpec, SpecializedModelStatus
-from ergon.api.pool import AcceleratorPoolSpec, AcceleratorPoolStatus
-from ergon.api.quantities import DURATION_PATTERN, DURATION_WORDS, QUANTITY_PATTERN, QUANTITY_WORDS
+from ergon.api.pool import RESERVED_NAMES, RESERVED_WORDS, AcceleratorPoolSpec, AcceleratorPoolStatus
 from ergon.api.route import TaskRouteSpec, TaskRouteStatus
 from ergon.api.types import GROUP, VERSION, Spec
 
@@ -35,7 +34,7 @@ class Kind:
     columns: tuple[tuple[str, ...], ...]
     selectable: tuple[str, ...] = ()
     scalable: bool = False
-    name_rule: tuple[str, str] | None = None
+    name_rules: tuple[Schema, ...] = ()
 
 
 def _condition(name: str, part: str = "status") -> str:
@@ -44,6 +43,22 @@ def _condition(name: str, part: str = "status") -> str:
 
 _WIDE = "1"
 _NAME = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+
+
+def _name_of_at_most(characters: int) -> Schema:
+    return {
+        "rule": f"size(self.metadata.name) <= {characters} && self.metadata.name.matches('{_NAME}')",
+        "message": f"metadata.name: at most {characters} lower-case letters, digits and '-', "
+        "beginning with a letter and not ending with '-'",
+    }
+
+
+# One that an older version took can have its status written, and be deleted.
+_NOT_RESERVED: Schema = {
+    "rule": f"oldSelf.hasValue() || !(self.metadata.name in {sorted(RESERVED_NAMES)})",
+    "message": f"metadata.name: {RESERVED_WORDS}",
+    "optionalOldSelf": True,
+}
 KINDS = (
     Kind(
         "AcceleratorPool",
@@ -66,10 +81,7 @@ KINDS = (
             ("Message", "string", _condition("Ready", "message"), _WIDE),
         ),
         selectable=(".spec.accelerator.class",),
-        name_rule=(
-            f"size(self.metadata.name) <= 40 && self.metadata.name.matches('{_NAME}')",
-            "metadata.name: at most 40 lower-case letters, digits and '-', beginning with a letter and not ending with '-'",
-        ),
+        name_rules=(_name_of_at_most(40), _NOT_RESERVED),
     ),
     Kind(
         "SpecializedModel",
@@ -92,10 +104,7 @@ KINDS = (
         ),
         selectable=(".spec.task",),
         scalable=True,
-        name_rule=(
-            f"size(self.metadata.name) <= 63 && self.metadata.name.matches('{_NAME}')",
-            "metadata.name: at most 63 lower-case letters, digits and '-', beginning with a letter and not ending with '-'",
-        ),
+        name_rules=(_name_of_at_most(63),),
     ),
     Kind(
         "EnergyBudget",
@@ -133,10 +142,7 @@ KINDS = (
             ("Message", "string", _condition("Ready", "message"), _WIDE),
         ),
         selectable=(".spec.task",),
-        name_rule=(
-            f"size(self.metadata.name) <= 63 && self.metadata.name.matches('{_NAME}')",
-            "metadata.name: at most 63 lower-case letters, digits and '-', beginning with a letter and not ending with '-'",
-        ),
+        name_rules=(_name_of_at_most(63),),
     ),
 )
 
@@ -198,7 +204,6 @@ def _column(name: str, kind: str, path: str, priority: str = "0") -> Schema:
 
 
 def _root(kind: Kind) -> Schema:
-    rule = {"x-kubernetes-validations": [dict(zip(("rule", "message"), kind.name_rule, strict=True))]} if kind.name_rule else {}
     status = structural_schema(kind.status, defaults=False)
     return {
         "description": kind.description,
@@ -211,7 +216,7 @@ def _root(kind: Kind) -> Schema:
             "spec": structural_schema(kind.spec),
             "status": status,
         },
-        **rule,
+        **({"x-kubernetes-validations": list(kind.name_rules)} if kind.name_rules else {}),
     }
 
 
@@ -240,10 +245,6 @@ _KEPT = (
 )
 
 
-# A pattern's refusal shows the pattern; these say what to write.
-_IN_WORDS = {QUANTITY_PATTERN: QUANTITY_WORDS, DURATION_PATTERN: DURATION_WORDS}
-
-
 def _structural(node: Schema, definitions: Schema, inside: tuple[str, ...], defaults: bool) -> Schema:
     node, inside = _resolved(node, definitions, inside)
     result: Schema = {key: node[key] for key in _KEPT if key in node}
@@ -257,13 +258,7 @@ def _structural(node: Schema, definitions: Schema, inside: tuple[str, ...], defa
         result["default"] = node["default"]
     if node.get("x-kubernetes-int-or-string"):
         result.pop("type", None)
-        result["minimum"] = 0  # of the integer form; the pattern is the string's
         result["anyOf"] = [{"type": "integer"}, {"type": "string"}]
-    if result.get("pattern") in _IN_WORDS:
-        pattern = result.pop("pattern")
-        rule = f"self.matches(r'{pattern}')"
-        rule = f"type(self) != string || {rule}" if node.get("x-kubernetes-int-or-string") else rule
-        result["x-kubernetes-validations"] = [{"rule": rule, "message": _IN_WORDS[pattern]}]
     if "items" in node:
         result["items"] = _structural(node["items"], definitions, inside, defaults)
     if "properties" in node:

@@ -14,6 +14,7 @@ from ergon.api.types import (
     FreeForm,
     LabelSelector,
     Name,
+    PositiveDuration,
     Provenance,
     Quantity,
     Spec,
@@ -23,11 +24,13 @@ from ergon.api.types import (
 class Slo(Spec):
     """What the model's users are promised."""
 
-    latency: Duration | None = Field(
+    latency: PositiveDuration | None = Field(
         default=None, description="Latency target at the percentile; to the first token for generative models."
     )
     percentile: Annotated[int, Field(ge=1, le=99)] = Field(default=95, description="Percentile the latency is judged at.")
-    per_output_token: Duration | None = Field(default=None, description="For generative models: time for each further token.")
+    per_output_token: PositiveDuration | None = Field(
+        default=None, description="For generative models: time for each further token."
+    )
 
 
 class Autoscaling(Spec):
@@ -117,7 +120,7 @@ class Profile(Spec):
     tokens_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="For generative models: tokens a second at that point."
     )
-    latency: Duration | None = Field(default=None, description="Latency at that point, at the model's percentile.")
+    latency: PositiveDuration | None = Field(default=None, description="Latency at that point, at the model's percentile.")
     watts: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         default=None, description="Watts of the server's accelerators while executing; default the pool's busyWatts."
     )
@@ -144,7 +147,7 @@ class Variant(Spec):
     quality: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="Its owner's score for the task, 0 to 1; absent counts as 0."
     )
-    load_timeout: Duration = Field(default="10m", description="A load that takes longer counts as hung.")
+    load_timeout: PositiveDuration = Field(default="10m", description="A load that takes longer counts as hung.")
     config: FreeForm = Field(
         default_factory=dict,
         description=(
@@ -192,6 +195,8 @@ class SpecializedModelSpec(Spec):
         return self
 
 
+MOST_PLACEMENTS = 1024
+"""That a status shows: the API server takes no list without a bound, and no object of more than some 1.5 MB."""
 PlacementState = Literal["Pending", "Downloading", "Loading", "Ready", "Draining", "Failed"]
 Verdict = Literal["Chosen", "Feasible", "Rejected"]
 
@@ -269,7 +274,7 @@ class SpecializedModelStatus(Spec):
     ready_replicas: Annotated[int, Field(ge=0)] = Field(default=0, description="Replicas that answer.")
     selector: Annotated[str, Field(max_length=256)] = Field(default="", description="Label selector of the scale subresource.")
     endpoint: Annotated[str, Field(max_length=256)] = Field(default="", description="Where the model answers in the cluster.")
-    placements: Annotated[list[Placement], Field(max_length=1024)] = Field(
+    placements: Annotated[list[Placement], Field(max_length=MOST_PLACEMENTS)] = Field(
         default_factory=list,
         description="Its replicas.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["pool", "server"]},

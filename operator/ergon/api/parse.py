@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.api.model import SpecializedModelSpec
-from ergon.api.pool import AcceleratorPoolSpec
+from ergon.api.pool import RESERVED_NAMES, RESERVED_WORDS, AcceleratorPoolSpec
 from ergon.api.route import TaskRouteSpec
 from ergon.api.types import NAME_PATTERN, Spec
 
@@ -17,8 +17,6 @@ _SHOWN = 3
 _MODEL_NAME_LENGTH = 63
 _POOL_NAME_LENGTH = 40
 _OBJECT_NAME_LENGTH = 253
-_OWN_SERVICES = frozenset({"gateway", "leader", "metrics"})
-"""A pool's Service is `ergon-<pool>`, and so are Ergon's own."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ def _parse(obj: Any, kind: str, spec_type: type[_SPEC], name_length: int) -> _SP
     metadata = metadata if isinstance(metadata, dict) else {}
     namespace, name = _text(metadata.get("namespace")), _text(metadata.get("name"))
     problem = _name_problem(name, name_length, strict=kind != "EnergyBudget")
-    if kind == "AcceleratorPool" and name in _OWN_SERVICES:
-        problem = f"ergon-{name} is a Service of Ergon's own; give the pool another name"
+    if kind == "AcceleratorPool" and name in RESERVED_NAMES:
+        problem = RESERVED_WORDS
     if problem:
         return InvalidObject(kind, namespace, name, "metadata.name", f"metadata.name: {problem}")
     try:

@@ -8,6 +8,9 @@ from ergon.api.rules import Rule, Transition
 from ergon.api.types import AcceleratorClass, Conditions, Distinct, Duration, FreeForm, LabelSelector, Provenance, Quantity, Spec
 
 _RESOURCE_PATTERN = r"^(none|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)$"
+RESERVED_NAMES = frozenset({"gateway", "leader", "metrics"})
+"""A pool's Service is `ergon-<pool>`, and so are Ergon's own, in a release that is called `ergon`."""
+RESERVED_WORDS = "gateway, leader and metrics are names of Ergon's own Services; give the pool another name"
 DEFAULT_RESOURCE_NAMES = {"gpu": "nvidia.com/gpu", "tpu": "google.com/tpu", "cpu": "none"}
 
 

@@ -7,16 +7,18 @@ import math
 import re
 from decimal import Decimal
 
-QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?([eE][0-9]{1,2}|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-QUANTITY_WORDS = "write a number with a unit such as 600Mi, 2Gi or 500M (no space; MB and GB are no units)"
+QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?([eE][0-9]{1,2}|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+QUANTITY_WORDS = "write a number with a unit such as 600Mi, 2Gi or 500M (no space; MB and GB are no units), at least 1Mi"
+LEAST_QUANTITY = 2**20
+"""What is smaller was meant otherwise: a unit was forgotten, and Kubernetes' `600m` is not even one byte."""
 LARGEST_QUANTITY = 2**63 - 1
 LONGEST_TEXT = 32
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 DURATION_WORDS = "write a number with a unit such as 200ms, 10s, 5m or 1h30m"
+POSITIVE_DURATION_WORDS = "write a number above 0 with a unit such as 200ms, 10s, 5m or 1h30m"
 
 _MULTIPLIERS = {
     "": Decimal(1),
-    "m": Decimal("0.001"),
     "k": Decimal(10) ** 3,
     "M": Decimal(10) ** 6,
     "G": Decimal(10) ** 9,
@@ -35,12 +37,14 @@ _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 
 def quantity_bytes(text: str | int) -> int:
-    """The number of bytes a Kubernetes quantity stands for, rounded up. Raises ValueError naming the text."""
+    """The number of bytes a Kubernetes quantity stands for, rounded up, 1 MiB or more. Raises ValueError naming the text."""
     text = str(text).strip()
     if len(text) > LONGEST_TEXT or not re.fullmatch(QUANTITY_PATTERN, text):
         raise ValueError(f"{text[:LONGEST_TEXT]!r} is not a quantity; {QUANTITY_WORDS}")
-    number = text.rstrip("imkKMGTPE")
+    number = text.rstrip("ikKMGTPE")
     value = Decimal(number) * _MULTIPLIERS[text[len(number) :]]
+    if value < LEAST_QUANTITY:
+        raise ValueError(f"{text!r} is too little; {QUANTITY_WORDS}")
     if value > LARGEST_QUANTITY:
         raise ValueError(f"{text!r} is too large; at most 2^63 - 1 is possible")
     return math.ceil(value)

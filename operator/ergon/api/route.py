@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ergon.api.rules import Rule
-from ergon.api.types import Conditions, Distinct, Duration, LabelSelector, Name, Provenance, Spec
+from ergon.api.types import Conditions, Distinct, Duration, LabelSelector, Name, PositiveDuration, Provenance, Spec
 
 TensorName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.\-]+$")]
 
@@ -122,7 +122,7 @@ class TaskRouteSpec(Spec):
     fallback: Name | None = Field(
         default=None, description="Route of the same namespace that is asked when no candidate of this one can answer."
     )
-    timeout: Duration = Field(default="30s", description="A request's deadline where it brings none.")
+    timeout: PositiveDuration = Field(default="30s", description="A request's deadline where it brings none.")
     samples: Samples | None = Field(default=None, description="Labelled samples by which quality is estimated.")
     chat: Chat | None = Field(default=None, description="Serve OpenAI's chat API too; absent: KServe v2 alone.")
 

@@ -15,7 +15,16 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ergon.api.quantities import DURATION_PATTERN, QUANTITY_PATTERN, duration_seconds, quantity_bytes
+from ergon.api.quantities import (
+    DURATION_PATTERN,
+    DURATION_WORDS,
+    LEAST_QUANTITY,
+    POSITIVE_DURATION_WORDS,
+    QUANTITY_PATTERN,
+    QUANTITY_WORDS,
+    duration_seconds,
+    quantity_bytes,
+)
 from ergon.api.rules import Rule, Transition
 
 GROUP = "ergon.dev"
@@ -25,17 +34,23 @@ NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
 class Spec(BaseModel):
-    """Base of everything a person writes: camelCase in YAML, unknown fields of newer schemas ignored, frozen."""
+    """Base of everything a person writes: camelCase in YAML, unknown fields of newer schemas ignored, frozen.
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    Strict, as the API server is: "100" is no number, and "yes" no boolean.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, strict=True)
     rules: ClassVar[tuple[Rule, ...]] = ()
     transitions: ClassVar[tuple[Transition, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        """As the API server reads it: a null is dropped, so that the default applies."""
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+    def _as_the_api_server_reads(cls, data: Any) -> Any:
+        """A null is dropped, so that the default applies, and 8.0 is an integer."""
+        if not isinstance(data, dict):
+            return data
+        whole = {key: int(value) for key, value in data.items() if isinstance(value, float) and value.is_integer()}
+        return {key: value for key, value in (data | whole).items() if value is not None}
 
     @model_validator(mode="after")
     def _keep_rules(self) -> Self:
@@ -53,8 +68,12 @@ class Spec(BaseModel):
         return schema
 
 
+# Patterns are rules in the schema: a pattern's refusal shows the pattern, a rule's says what to write.
+def _rule(cel: str, message: str) -> dict[str, Any]:
+    return {"x-kubernetes-validations": [{"rule": cel, "message": message}]}
+
+
 def _quantity(value: Any) -> Any:
-    """Text of a quantity, judged here for the better message: the pattern is there for the schema."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if isinstance(value, str):
@@ -68,18 +87,38 @@ def _duration(value: Any) -> Any:
     return value
 
 
+def _positive_duration(value: Any) -> Any:
+    if isinstance(value, str) and duration_seconds(value) == 0:
+        raise ValueError(f"{value!r} is no time at all; {POSITIVE_DURATION_WORDS}")
+    return value
+
+
 def _distinct(items: list[Any]) -> list[Any]:
     if len(set(items)) != len(items):
         raise ValueError("an item is there twice")
     return items
 
 
+_IS_QUANTITY = f"self.matches(r'{QUANTITY_PATTERN}') && quantity(self).compareTo(quantity('{LEAST_QUANTITY}')) >= 0"
+_IS_DURATION = f"self.matches(r'{DURATION_PATTERN}')"
 Quantity = Annotated[
     str,
-    Field(max_length=32, pattern=QUANTITY_PATTERN, json_schema_extra={"x-kubernetes-int-or-string": True}),
+    Field(
+        max_length=32,
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "minimum": LEAST_QUANTITY,  # of the integer form; the rule is the string's
+            **_rule(f"type(self) != string || ({_IS_QUANTITY})", QUANTITY_WORDS),
+        },
+    ),
     BeforeValidator(_quantity),
 ]
-Duration = Annotated[str, Field(max_length=24, pattern=DURATION_PATTERN), BeforeValidator(_duration)]
+Duration = Annotated[str, Field(max_length=24, json_schema_extra=_rule(_IS_DURATION, DURATION_WORDS)), BeforeValidator(_duration)]
+PositiveDuration = Annotated[
+    str,
+    Field(max_length=24, json_schema_extra=_rule(f"{_IS_DURATION} && self.matches('[1-9]')", POSITIVE_DURATION_WORDS)),
+    BeforeValidator(_positive_duration),
+]
 Distinct = AfterValidator(_distinct)
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 AcceleratorClass = Literal["gpu", "tpu", "npu", "cpu"]

@@ -277,6 +277,7 @@ class Engine:
             models_placed=len(placed),
             used_bytes=self._planner.used_bytes(record.name),
             template_refused=self._pools.template_refused.get(record.name, ""),
+            name_taken=record.name in self._pools.name_taken,
             busy_share=self._demand.busy_share(record.name),
             energy=self._energy.pool(record.name),
             planned_on=frozenset(replica.server.ordinal for replica in placed),

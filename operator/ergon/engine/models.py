@@ -29,8 +29,15 @@ STATUS_SECONDS = 1.0
 PASSING_A_SECOND = 100
 """In a storm what is on its way waits a second longer for so many models in the queue: what is final gets through first."""
 
+TAKEN_SECONDS = 30.0
+"""Between two looks whether a name that somebody else has is free."""
+
 _PASSING = {"Planning", "Queued", "Downloading", "Loading", "WaitingForServer", "NotPlaced", "NotLoaded"}
 """Reasons of Ready=False that pass by themselves: the status shows them, no event does."""
+
+
+class _Taken(Exception):
+    """Somebody else has the name of a child; the text says which, for a person."""
 
 
 @dataclass(slots=True)
@@ -69,7 +76,7 @@ class ModelWriter:
         self._look_again = look_again
         self._wishes: dict[ModelKey, Wish] = {}
         self._written_at: dict[ModelKey, float] = {}
-        self.name_taken: dict[ModelKey, float] = {}
+        self.name_taken: dict[ModelKey, str] = {}
         self.route_problem: dict[ModelKey, str] = {}
         self.queue: KeyedQueue[ModelKey] = KeyedQueue(self._sync, 24, "write")
 
@@ -123,12 +130,14 @@ class ModelWriter:
         if asleep:
             endpoints = [builders.Endpoint(g.name, g.uid, g.ip, g.namespace, g.node, g.zone) for g in wish.gateways or ()]
         held = self._cache.children.get(record.key, {})
-        if not (wish.placed or endpoints or held):
+        # Where somebody else had a name of ours, all are asked for, to see when it is free.
+        taken = record.key in self.name_taken
+        if not (wish.placed or endpoints or held or taken):
             return []  # what stands nowhere needs no name, and 10,000 such models would cost 20,000 writes
         children = [builders.model_service(namespace, name, owner)]
         gateway = self._settings.gateway
         # With a Gateway the slice stands before the route, empty at first: a route to a Service without any is refused.
-        if endpoints or gateway is not None or any(kind == "EndpointSlice" for kind, _ in held):
+        if endpoints or gateway is not None or taken or any(kind == "EndpointSlice" for kind, _ in held):
             hint_zones = self._settings.hint_zones and not asleep
             children += builders.endpoint_slices(namespace, name, endpoints, owner, hint_zones=hint_zones, asleep=asleep)
         if gateway is not None:
@@ -162,8 +171,13 @@ class ModelWriter:
     async def _sync_all_children(self, record: ModelRecord, wish: Wish) -> Exception | None:
         """The children; what the API server has against them is told in the status and handed back, to be tried again."""
         try:
-            if (children := self._children(record, wish)) and await self._own_service(record, children[0]):
+            if children := self._children(record, wish):
+                await self._own_service(record, children[0])
                 await self._sync_children(record, children)
+                if self.name_taken.pop(record.key, None) is not None:
+                    self._cache.wake(models=[record.key])
+        except _Taken as taken:
+            self._say_taken(record.key, str(taken))
         except (Invalid, Forbidden) as error:
             if record.key.namespace not in self._cache.terminating:
                 self._say_route(record.key, f"its Service or EndpointSlices were refused: {error.message}"[:500])
@@ -191,27 +205,37 @@ class ModelWriter:
                 await self._client.delete(held["apiVersion"], kind, name, key.namespace, uid=held["metadata"]["uid"])
                 self._cache.drop(kind, held)
 
-    async def _own_service(self, record: ModelRecord, service: Object) -> bool:
-        """Make sure that the Service of the model's name is ours. False where somebody else has it."""
-        key = record.key
-        held = self._cache.children.get(key, {}).get(("Service", key.name))
-        if held is None:
+    async def _own_service(self, record: ModelRecord, service: Object) -> None:
+        """Make sure that the Service of the model's name is ours. Raises _Taken where somebody else has it."""
+        if self._cache.children.get(record.key, {}).get(_identity(service)) is None:
             try:
                 held = await self._client.create(service)
             except Conflict:
-                held = await self._client.get("v1", "Service", key.name, key.namespace)
-                owners = [o.get("uid") for o in held["metadata"].get("ownerReferences") or ()]
-                ours = (held["metadata"].get("labels") or {}).get("ergon.dev/model") == key.name
-                if record.uid not in owners and not ours:
-                    if key not in self.name_taken:
-                        self.name_taken[key] = self._now()
-                        self._cache.wake(models=[key])
-                    self._look_again(key, self._now() + 30.0)
-                    return False
+                held = await self._ours(record, service)
             self._cache.put("Service", held)
-        if self.name_taken.pop(key, None) is not None:
-            self._cache.wake(models=[key])
-        return True
+
+    async def _ours(self, record: ModelRecord, wanted: Object) -> Object:
+        """What stands under a child's name, which is the model's by owner or label. Raises _Taken where it is not."""
+        kind, name = _identity(wanted)
+        held = await self._client.get(wanted["apiVersion"], kind, name, record.key.namespace)
+        owners = [o.get("uid") for o in held["metadata"].get("ownerReferences") or ()]
+        if record.uid not in owners and (held["metadata"].get("labels") or {}).get("ergon.dev/model") != record.key.name:
+            raise _Taken(f"{kind} {name} in namespace {record.key.namespace} is not Ergon's: rename one of the two")
+        return held
+
+    async def _applied(self, record: ModelRecord, wanted: Object) -> Object:
+        """A child as it should be, where nobody else has its name. Raises _Taken.
+
+        What is not known to be ours is applied without force, so that what others wrote stands in the way. To create it would
+        not do: fields of a create outlive the applies that leave them out, such as the label of a sleeping model's slices.
+        """
+        if _identity(wanted) in self._cache.children.get(record.key, {}):
+            return await self._client.apply(wanted)
+        try:
+            return await self._client.apply(wanted, force=False)
+        except Conflict:
+            await self._ours(record, wanted)
+            return await self._client.apply(wanted)
 
     async def _sync_children(self, record: ModelRecord, children: list[Object]) -> None:
         for obj in children:
@@ -219,9 +243,14 @@ class ModelWriter:
             if covers(held, obj):
                 continue
             try:
-                self._cache.put(obj["kind"], await self._client.apply(obj))
+                self._cache.put(obj["kind"], await self._applied(record, obj))
                 if obj["kind"] == "HTTPRoute" and self.route_problem.pop(record.key, None) is not None:
                     self._cache.wake(models=[record.key])
+            except _Taken as taken:
+                if obj["kind"] != "HTTPRoute":
+                    raise
+                self._say_route(record.key, str(taken))
+                self._look_again(record.key, self._now() + TAKEN_SECONDS)
             except (Invalid, Forbidden, NotFound) as error:
                 if record.key.namespace in self._cache.terminating or obj["kind"] != "HTTPRoute":
                     raise
@@ -234,6 +263,12 @@ class ModelWriter:
         if self.route_problem.get(key) != problem:
             self.route_problem[key] = problem
             self._cache.wake(models=[key])
+
+    def _say_taken(self, key: ModelKey, problem: str) -> None:
+        if self.name_taken.get(key) != problem:
+            self.name_taken[key] = problem
+            self._cache.wake(models=[key])
+        self._look_again(key, self._now() + TAKEN_SECONDS)
 
     def route_message(self, key: ModelKey) -> str:
         """What the API server or the Gateway has against the model's routes; empty where nothing."""
@@ -250,11 +285,7 @@ class ModelWriter:
 
     def refusal(self, key: ModelKey) -> Refusal | None:
         """Why the model cannot be served under its name, if somebody else has it."""
-        if key not in self.name_taken:
-            return None
-        return Refusal(
-            "NameTaken", f"a Service {key.name} that is not Ergon's stands in namespace {key.namespace}: rename one of the two"
-        )
+        return Refusal("NameTaken", self.name_taken[key]) if key in self.name_taken else None
 
     def _status(self, record: ModelRecord, wish: Wish) -> Object:
         """The status as it should be, with the times of the present one where nothing changed."""

@@ -22,7 +22,7 @@ from ergon.kube.builders import (
     network_policy,
     server_statefulset,
 )
-from ergon.kube.builders.common import key_secret_name
+from ergon.kube.builders.common import POOL_LABEL, key_secret_name
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import Conflict, Invalid, NotFound
 from ergon.kube.keys import KeyMaterial, generate, server_names
@@ -58,6 +58,7 @@ class PoolWriter:
         self.keys: dict[str, KeyMaterial] = {}
         self._keys_looked_at: dict[str, float] = {}
         self.template_refused: dict[str, str] = {}
+        self.name_taken: set[str] = set()
         self.queue: KeyedQueue[str] = KeyedQueue(self._sync, 4, "write pool")
 
     def wish(self, name: str, decision: PoolDecision | None, facts: list[Fact], body: Object) -> None:
@@ -71,6 +72,7 @@ class PoolWriter:
         self.keys.pop(name, None)
         self._keys_looked_at.pop(name, None)
         self.template_refused.pop(name, None)
+        self.name_taken.discard(name)
         for key in [key for key in self._applied if key[0] == name]:
             del self._applied[key]
 
@@ -116,13 +118,21 @@ class PoolWriter:
             statefulset = server_statefulset(name, record.spec, self._settings, decision.servers, owner, held=held)
         except TemplateRefused as error:
             return self._refuse(name, str(error))
+        children = (
+            headless_service(name, self._settings, owner),
+            network_policy(name, self._settings, owner),
+            disruption_budget(name, self._settings, owner),
+            statefulset,
+        )
         try:
-            for obj in (
-                headless_service(name, self._settings, owner),
-                network_policy(name, self._settings, owner),
-                disruption_budget(name, self._settings, owner),
-                statefulset,
-            ):
+            if taken := [_what(obj) for obj in children if not await self._may_have(record, obj)]:
+                problem = (
+                    f"{' and '.join(taken)} in namespace {self._settings.namespace} is not the pool's: rename one of the two"
+                )
+                self.name_taken.add(name)
+                return self._refuse(name, problem)
+            self.name_taken.discard(name)
+            for obj in children:
                 await self._apply(record, obj)
         except Invalid as error:
             return self._refuse(name, f"the API server refuses what spec asks for: {error.message}")
@@ -167,9 +177,27 @@ class PoolWriter:
                 held = await self._client.get("v1", "Secret", name, namespace)
         return KeyMaterial.from_secret(held)
 
+    async def _may_have(self, record: PoolRecord, obj: Object) -> bool:
+        """Whether a child is the pool's own, or not there: a release named `ergon-<pool>` has objects of these very names.
+
+        Asked once, by a patch that changes nothing unless the label is another: the operator has no right to read most of them.
+        """
+        if (record.name, _what(obj)) in self._applied:
+            return True
+        label: list[Object] = [{"op": "test", "path": f"/metadata/labels/{POOL_LABEL.replace('/', '~1')}", "value": record.name}]
+        try:
+            await self._client.patch_json(
+                obj["apiVersion"], obj["kind"], obj["metadata"]["name"], self._settings.namespace, label
+            )
+        except NotFound:
+            return True
+        except Invalid:
+            return False
+        return True
+
     async def _apply(self, record: PoolRecord, obj: Object) -> None:
         """Apply unless this very text was applied before and the object was not changed since."""
-        key = (record.name, f"{obj['kind']}/{obj['metadata']['name']}")
+        key = (record.name, _what(obj))
         digest = hashlib.sha256(json.dumps(obj, sort_keys=True, default=str).encode()).hexdigest()
         now = asyncio.get_running_loop().time()
         applied = self._applied.get(key)
@@ -204,3 +232,7 @@ class PoolWriter:
             {"apiVersion": API_VERSION, "kind": "AcceleratorPool", "metadata": {"name": record.name}, "status": status}
         )
         record.status = answer.get("status") or {}
+
+
+def _what(obj: Object) -> str:
+    return f"{obj['kind']} {obj['metadata']['name']}"

@@ -68,6 +68,7 @@ class PodView:
 class PoolView:
     """All that is decided from for one pool. `planned_servers` None: there is no plan yet; `energy`: nothing was booked yet.
 
+    `template_refused`: why its servers cannot be made; with `name_taken`, since somebody else has a name that is theirs.
     `planned_on`: ordinals that the plan has something on; `lacking`: it has no room for something, here or elsewhere.
     """
 
@@ -79,6 +80,7 @@ class PoolView:
     models_placed: int
     used_bytes: int
     template_refused: str = ""
+    name_taken: bool = False
     busy_share: float | None = None
     energy: PoolEnergy | None = None
     planned_on: frozenset[int] = frozenset()
@@ -163,7 +165,7 @@ def refused_pool(refusal: Refusal) -> list[Fact]:
 
 def _accepted(view: PoolView) -> Fact:
     if view.template_refused:
-        return Fact("Accepted", False, "TemplateInvalid", view.template_refused[:1024])
+        return Fact("Accepted", False, "NameTaken" if view.name_taken else "TemplateInvalid", view.template_refused[:1024])
     return Fact("Accepted", True, "Accepted")
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ergon.api.model import MOST_PLACEMENTS
 from ergon.fleet.types import Model
 from ergon.planning.plan import Alternative
 from ergon.reconcile.decide import Decision
@@ -11,6 +12,7 @@ from ergon.reconcile.observed import IndexState, JobKind, JobPhase, ModelView, R
 
 TELLING_ALTERNATIVES = 16
 _VERDICTS = {"Chosen": 0, "Feasible": 1, "Rejected": 2}
+_TROUBLE = {"Failed": 0, "Ready": 2}
 _WAITING = {"ServerUnavailable", "StoreUnavailable"}
 
 
@@ -59,7 +61,7 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
                 **({"message": r.message} if r.message else {}),
                 **({"revision": r.revision} if r.revision else {}),
             }
-            for r in replicas
+            for r in _most_telling(replicas)
         ],
         "alternatives": [
             {"pool": a.pool, "variant": a.variant, "verdict": a.verdict, "reason": str(a.reason), "message": a.message[:512]}
@@ -87,6 +89,14 @@ def telling(alternatives: tuple[Alternative, ...]) -> list[Alternative]:
     """The alternatives a status keeps: what was chosen, what could be, then what cannot, at most 16."""
     ranked = sorted(alternatives, key=lambda a: (_VERDICTS[a.verdict], a.pool, a.variant))
     return ranked[:TELLING_ALTERNATIVES]
+
+
+def _most_telling(replicas: list[ReplicaStatus]) -> list[ReplicaStatus]:
+    """As many replicas as a status can show, in their order; where there are more, those in trouble or on their way are kept."""
+    if len(replicas) <= MOST_PLACEMENTS:
+        return replicas
+    ranked = sorted(replicas, key=lambda r: _TROUBLE.get(r.state, 1))
+    return sorted(ranked[:MOST_PLACEMENTS], key=lambda r: (r.pool, r.server))
 
 
 def replica_statuses(view: ModelView, decision: Decision) -> list[ReplicaStatus]:

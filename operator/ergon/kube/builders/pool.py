@@ -15,6 +15,10 @@ from ergon.kube.builders.server import GRPC_PORT, HTTP_PORT, METRICS_PORT, STORE
 from ergon.kube.builders.settings import ServerSettings
 from ergon.kube.keys import KeyMaterial
 
+# Where clouds hand out a node's identity: link-local, and the addresses outside of it that ergon.store.addresses refuses too.
+_METADATA_IPV4 = ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"]  # …, Alibaba, Azure, Oracle
+_METADATA_IPV6 = ["fe80::/10", "fd00:ec2::/32", "fd20:ce::254/128"]  # …, AWS, Google
+
 
 def headless_service(pool: str, settings: ServerSettings, owner: Owner | None = None) -> Object:
     """The Service that gives the pool's pods their names; it lists them from their start, ready or not."""
@@ -59,7 +63,7 @@ def disruption_budget(pool: str, settings: ServerSettings, owner: Owner | None =
 
 
 def network_policy(pool: str, settings: ServerSettings, owner: Owner | None = None) -> Object:
-    """Inference is open, metrics and store are not; outwards all but link-local addresses, where clouds keep identities."""
+    """Inference is open, metrics and store are not; outwards all but the addresses where clouds keep identities."""
     operator = {"podSelector": {"matchLabels": dict(settings.operator_labels)}}
     scrapers = [
         {
@@ -69,8 +73,8 @@ def network_policy(pool: str, settings: ServerSettings, owner: Owner | None = No
         for scraper in settings.scrapers
     ]
     elsewhere: list[Object] = [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(_METADATA_IPV4)}},
+        {"ipBlock": {"cidr": "::/0", "except": list(_METADATA_IPV6)}},
         {"namespaceSelector": {}},  # some networks do not count pods among addresses
     ]
     names: list[Object] = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]  # also node-local, link-local DNS
