@@ -1,4 +1,4 @@
-"""Which Python `make install` takes: one that the local cluster can use, be it uv's own; where there is none it says so at once."""
+"""Which Python `make install` takes: one that the local cluster can use, be it uv's own; without one it says so at once."""
 
 import shutil
 import subprocess
