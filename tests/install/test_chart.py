@@ -212,6 +212,25 @@ def test_a_closed_network_leaves_what_the_operator_needs() -> None:
     }
 
 
+def test_prometheus_finds_operators_and_gateways_and_is_let_in_to_both() -> None:
+    values = VALUES["service-monitor"] | VALUES["closed-network"]
+    objects = render(values)
+    (services,), (pods,) = of_kind(objects, "ServiceMonitor"), of_kind(objects, "PodMonitor")
+    (endpoint,), (port,) = services["spec"]["endpoints"], pods["spec"]["podMetricsEndpoints"]
+    (pod,) = gateway_pods(objects)
+    assert pods["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    opened = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert opened[port["port"]] == 8080
+    assert (port["path"], port["interval"]) == (endpoint["path"], endpoint["interval"]) == ("/metrics", "30s")
+    for monitor in (services, pods):
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    for name in ("operator", "gateway"):
+        (policy,) = of_kind(component(objects, name), "NetworkPolicy")
+        (rule,) = [rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 8080]
+        assert values["networkPolicy"]["metricsFrom"][0] in rule["from"]
+    assert of_kind(render({**values, "gateway": {"enabled": False}}), "PodMonitor") == []
+
+
 def test_only_gateways_may_ask_to_wake_a_model() -> None:
     (policy,) = of_kind(component(render(), "operator"), "NetworkPolicy")
     (rule,) = [rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 8082]
