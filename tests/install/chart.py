@@ -73,6 +73,7 @@ VALUES: dict[str, Values] = {
                 {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
             ],
             "sampleNamespaces": ["team-a"],
+            "extraEnv": [{"name": "OF", "value": "the gateway"}],
         },
         "gatewayApi": {"enabled": True},
         "sourceSecretNamespaces": ["team-a"],

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from tests.install.chart import CHART, NAMESPACE, VALUES, Object, component, of_kind, render, render_text, run_helm
 
 from ergon.gateway.server import ROUTES_ALONE
@@ -194,6 +195,19 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--leader-service=fleet-leader",
         "--log-level=info",
     ]
+
+
+def test_operator_and_gateway_have_an_environment_of_their_own() -> None:
+    objects = render(VALUES["everything"])
+    pods = (operator_pod(objects), *gateway_pods(objects))
+    (mine, theirs) = ({item["name"] for item in pod["spec"]["containers"][0]["env"] if "value" in item} for pod in pods)
+    assert (mine, theirs) == ({"TZ"}, {"OF"})
+
+
+def test_the_catalogue_is_told_of_every_kind() -> None:
+    told = yaml.safe_load(yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]["artifacthub.io/crds"])
+    kinds = {(crd["spec"]["names"]["kind"], crd["metadata"]["name"]) for crd in of_kind(render(), "CustomResourceDefinition")}
+    assert {(item["kind"], item["name"]) for item in told} == kinds
 
 
 def test_nothing_private_is_reached_by_default() -> None:
