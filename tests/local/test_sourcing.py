@@ -117,6 +117,21 @@ def test_an_old_go_is_not_used(bare: Path) -> None:
     assert gobuild.find_go() == str(bare / "bin" / "go")
 
 
+_UV = """#!/bin/sh
+if [ "$1" = venv ]; then test ! -e "$5" && /bin/mkdir -p "$5/bin"; exit; fi
+printf '#!/bin/sh\\necho go1.26.1\\n' > "${6%python}go" && /bin/chmod +x "${6%python}go"
+"""
+# It makes no environment where a folder is already, as uv does; what it installs is a Go.
+
+
+def test_a_go_whose_installation_was_interrupted_is_installed_anew(bare: Path) -> None:
+    uv = program(bare / "bin" / "uv", "")
+    uv.write_text(_UV)
+    left = bare / "cache" / "ergon" / "go" / "bin"
+    left.mkdir(parents=True)
+    assert gobuild.provide_go(quiet()) == str(left / "go")
+
+
 @pytest.mark.parametrize("text", ["aa\n", "bb  other\naa  etcd.tar.gz\n", "AA *etcd.tar.gz"])
 def test_checksums_are_found_in_both_forms(text: str) -> None:
     assert expected_checksum(text, "etcd.tar.gz") == "aa"
