@@ -1,16 +1,22 @@
-"""The alerts of the examples: what they fire on, and what they leave alone."""
+"""What the examples tell other systems: what alerts fire on, and of what Argo CD knows the health."""
 
 import re
 
 import pytest
 import yaml
-from tests.install.chart import ROOT, Object
+from tests.install.chart import ROOT, Object, of_kind, render
 
 
 def alert(name: str) -> Object:
     """One rule of the example."""
     rules = yaml.safe_load((ROOT / "examples" / "monitoring" / "alerts.yaml").read_text())["spec"]["groups"][0]["rules"]
     return next(rule for rule in rules if rule["alert"] == name)
+
+
+def test_argo_cd_knows_the_health_of_every_kind() -> None:
+    data = yaml.safe_load((ROOT / "examples" / "gitops" / "argocd" / "argocd-cm.yaml").read_text())["data"]
+    kinds = {crd["spec"]["names"]["kind"] for crd in of_kind(render(), "CustomResourceDefinition")}
+    assert set(data) == {f"resource.customizations.health.ergon.dev_{kind}" for kind in kinds}
 
 
 @pytest.mark.parametrize(
