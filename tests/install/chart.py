@@ -62,6 +62,7 @@ VALUES: dict[str, Values] = {
             "stabiliseSeconds": 120,
             "prometheusUrl": "http://prometheus.monitoring:9090",
             "hintZones": True,
+            "scraperNamespaces": ["monitoring"],
         },
         "gateway": {
             "replicas": 3,

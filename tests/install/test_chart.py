@@ -193,6 +193,7 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--gateway=ergon-gateway/ergon",
         "--gateway-service=fleet-gateway",
         "--leader-service=fleet-leader",
+        "--scraper-namespace=monitoring",
         "--log-level=info",
     ]
 
@@ -212,7 +213,7 @@ def test_the_catalogue_is_told_of_every_kind() -> None:
 
 def test_nothing_private_is_reached_by_default() -> None:
     (container,) = operator_pod(render())["spec"]["containers"]
-    assert not [arg for arg in container["args"] if re.match("--(allow|gateway=|watch)", arg)]
+    assert not [arg for arg in container["args"] if re.match("--(allow|gateway=|watch|scraper)", arg)]
 
 
 def test_a_closed_network_leaves_what_the_operator_needs() -> None:
