@@ -181,6 +181,17 @@ async def test_kinds_that_a_person_may_not_read_are_left_out() -> None:
             await top_flow.list_kinds(client, KINDS, "")
 
 
+def test_who_may_read_one_namespace_alone_is_told_to_name_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refused(*_: object) -> Object:
+        raise Forbidden("LIST SpecializedModel", "forbidden", code=403)
+
+    monkeypatch.setattr(top_flow, "_read", refused)
+    assert top_flow.show_top("all", "", "watts", 40, as_json=False, context=None) == 1
+    assert capsys.readouterr().err == "ergon: you may not read models of all namespaces; -n NAMESPACE shows those of one\n"
+
+
 @pytest.mark.parametrize(("as_json", "shown_text"), [(False, "finance/invoices"), (True, '"models"')])
 def test_what_may_not_be_read_is_a_note(
     as_json: bool, shown_text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -42,6 +42,9 @@ def show_top(what: str, namespace: str, sort: str, limit: int, *, as_json: bool,
     try:
         found = asyncio.run(_read(kinds, namespace, context))
     except KubeError as error:
+        if isinstance(error, Forbidden) and error.code == 403 and "models" in kinds and not namespace:
+            typer.echo("ergon: you may not read models of all namespaces; -n NAMESPACE shows those of one", err=True)
+            return 1
         return _cannot(error)
     for name in (name for name in kinds if name not in found):
         hint = "; -n NAMESPACE shows those of one" if name == "models" and not namespace else ""
