@@ -46,18 +46,26 @@ def _unusable(why: str) -> KubeError:
     return KubeError("connect", f"no usable Kubernetes configuration: {' '.join(why.split())}; set KUBECONFIG or pass --context")
 
 
+class _Troubles(logging.Handler):
+    """Keeps what is logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())
+
+
 @contextlib.contextmanager
 def _told() -> Iterator[list[str]]:
     """What the library logs as errors meanwhile: that a plugin for credentials is missing or fails, it tells in no other way."""
-    told: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger(kube_config.__name__)
+    logger, troubles = logging.getLogger(kube_config.__name__), _Troubles()
     propagates = logger.propagate
-    logger.addHandler(handler)
+    logger.addHandler(troubles)
     logger.propagate = False
     try:
-        yield told
+        yield troubles.told
     finally:
         logger.propagate = propagates
-        logger.removeHandler(handler)
+        logger.removeHandler(troubles)
