@@ -12,7 +12,8 @@ import aiohttp
 import yaml
 
 from bench.common import ROOT, BenchFailed
-from ergon.kube.client import KubeClient, load_configuration
+from ergon.kube.client import KubeClient
+from ergon.kube.configuration import load_configuration
 from ergon.kube.keys import KeyMaterial
 from ergon.kube.pace import Pace
 from ergon.kube.resources import resource_of

@@ -33,15 +33,22 @@ async def test_the_cluster_is_planned_as_it_stands(cluster: Cluster, kube: KubeC
     made: Object = pool(name, servers={"max": 0}, namespaces=only_here)
     await kube.create(made)
     try:
-        await kube.create(model("asleep", namespace, autoscaling={"minReplicas": 0}))
+        await kube.create(model("idle", namespace, autoscaling={"minReplicas": 0}))
+        sleeper = model("asleep", namespace, autoscaling={"minReplicas": 0})
+        await kube.create(sleeper)
+        says = {"type": "Ready", "status": "True", "reason": "Asleep", "message": ""}
+        status: Object = {"conditions": [{**says, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+        del sleeper["spec"]
+        await kube.apply_status({**sleeper, "status": status})
         done = kubectl(cluster, "ergon", "plan", "-o", "json")
         assert done.returncode == 3, done.stderr
         plan = json.loads(done.stdout)
         assert plan["servers"][name] == 0
-        alternatives = {item["pool"]: item for item in plan["models"][f"{namespace}/asleep"]["alternatives"]}
+        alternatives = {item["pool"]: item for item in plan["models"][f"{namespace}/idle"]["alternatives"]}
         assert alternatives[name]["reason"] == "NoRoom"
-        assert plan["missingReplicas"][f"{namespace}/asleep"] == 1  # nothing could wake it
-        table = kubectl(cluster, "ergon", "plan", "--explain", f"{namespace}/asleep")
+        assert plan["missingReplicas"][f"{namespace}/idle"] == 1  # it does not sleep yet
+        assert f"{namespace}/asleep" not in plan["missingReplicas"]
+        table = kubectl(cluster, "ergon", "plan", "--explain", f"{namespace}/idle")
         assert "1 replica missing: " in table.stdout
         wrong = demand(tmp_path / "demand.yaml", nobody=1)
         assert "there is no such model" in kubectl(cluster, "ergon", "plan", "--demand", wrong).stderr

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from ergon.api.model import Profile
 from ergon.api.quantities import duration_seconds
 from ergon.cli.main import app
-from ergon.cli.profile_flow import Request, Target, _yaml, duration, remarks
+from ergon.cli.profile_flow import CannotProfile, Request, Target, _yaml, duration, find_target, remarks
 from ergon.cli.profile_sweep import (
     Effort,
     Step,
@@ -26,8 +27,10 @@ from ergon.cli.profile_sweep import (
     worth_pasting,
 )
 from ergon.fleet.types import ModelKey, ServerKey
+from ergon.kube.client import KubeClient
 from ergon.triton.errors import CallFailed
 from ergon.triton.inference import Input, ModelMetadata, example_request
+from tests.kube import server as api
 
 EFFORT = Effort(window_seconds=2.0, warm_seconds=1.0)
 
@@ -186,6 +189,81 @@ def test_remarks_say_what_the_figures_are_worth() -> None:
     ):
         assert part in said
     assert list(remarks(target(), [step(1, 10)], made_up=False)) == []
+
+
+def a_cluster(*endpoints: tuple[str, str], forbidden: tuple[str, ...] = (), classes: tuple[str, ...] = ("gpu",)) -> Any:
+    """An API server that holds finance/invoices on l4-0 beside ops/other, and these endpoints (pod, address)."""
+    placements = [{"pool": "l4", "server": 0, "variant": "fp16", "state": "Ready"}]
+    status = {"placements": placements}
+    model = {
+        "metadata": {"namespace": "finance", "name": "invoices"},
+        "spec": {"variants": [{"name": "fp16", "accelerators": list(classes)}]},
+        "status": status,
+    }
+    other = {"metadata": {"namespace": "ops", "name": "other"}, "status": status}
+    slices = [{"endpoints": [{"targetRef": {"name": pod}, "addresses": [address]} for pod, address in endpoints]}]
+    pool = {"spec": {"accelerator": {"class": "gpu", "product": "NVIDIA-L4"}}}
+    answers = {
+        "/namespaces/finance/specializedmodels/invoices": model,
+        "/namespaces/finance/specializedmodels": {"metadata": {}, "items": [model]},
+        "/specializedmodels": {"metadata": {}, "items": [model, other]},
+        "/endpointslices": {"metadata": {}, "items": slices},
+        "/acceleratorpools/l4": pool,
+    }
+
+    def answer(request: api.Request) -> api.Answer:
+        path = request.path.replace("/apis/ergon.dev/v1alpha1", "")
+        found = next(body for end, body in answers.items() if path.endswith(end))
+        return api.status(403, "no")(request) if path in forbidden else api.say(200, found)(request)
+
+    return answer
+
+
+async def found_target(monkeypatch: pytest.MonkeyPatch, answer: Any) -> Target:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    async with api.serving(answer) as script, KubeClient(script.configuration()) as client:
+        return await find_target(client, ModelKey("finance", "invoices"), request())
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "url"),
+    [
+        ([("ergon-big-l4-0", "10.0.0.7"), ("ergon-l4-0", "10.0.0.8")], "http://10.0.0.8:8000"),
+        ([("ergon-l4-0", "fd00::8")], "http://[fd00::8]:8000"),
+    ],
+)
+async def test_the_server_that_is_asked_is_the_model_s_own(
+    endpoints: list[tuple[str, str]], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await found_target(monkeypatch, a_cluster(*endpoints))).url == url
+
+
+async def test_a_server_of_a_like_name_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CannotProfile, match="l4-0 is in no EndpointSlice"):
+        await found_target(monkeypatch, a_cluster(("ergon-big-l4-0", "10.0.0.7")))
+
+
+HERE = ("ergon-l4-0", "10.0.0.8")
+
+
+async def test_who_may_read_all_is_told_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = await found_target(monkeypatch, a_cluster(HERE))
+    assert (found.accelerator, found.product, found.neighbours, found.unknown) == ("gpu", "NVIDIA-L4", ("ops/other",), ())
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"), [(("gpu",), "its product is not known"), (("gpu", "cpu"), "whether it is gpu or cpu")]
+)
+async def test_who_may_read_one_namespace_alone_measures_and_is_told_what_is_not_known(
+    classes: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await found_target(
+        monkeypatch, a_cluster(HERE, forbidden=("/acceleratorpools/l4", "/specializedmodels"), classes=classes)
+    )
+    assert (found.accelerator, found.product, found.neighbours) == ("gpu", "", ())
+    pool, models = remarks(found, [step(1, 10)], made_up=False)
+    assert told in pool
+    assert models == "you may read models of finance only: whether others are on l4-0 is not known"
 
 
 @pytest.mark.parametrize(

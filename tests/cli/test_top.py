@@ -9,7 +9,9 @@ import pytest
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.cli import top_flow
 from ergon.cli.top_rows import budget_row, model_row, ordered, percent, pool_row, share_of, shown
-from ergon.kube.errors import KubeError
+from ergon.kube.client import KubeClient
+from ergon.kube.errors import Forbidden, KubeError
+from tests.kube.server import Answer, Request, say, serving, status
 
 Object = dict[str, Any]
 
@@ -109,7 +111,7 @@ def cluster_of(monkeypatch: pytest.MonkeyPatch) -> Any:
         async def one(key: object, context: str | None) -> Object:
             return models[0]
 
-        monkeypatch.setattr(top_flow, "_list", listed)
+        monkeypatch.setattr(top_flow, "_read", listed)
         monkeypatch.setattr(top_flow, "_get", one)
 
     return give
@@ -151,6 +153,55 @@ def test_a_cluster_that_cannot_be_read_is_one_line(monkeypatch: pytest.MonkeyPat
     async def refused(*_: object) -> Object:
         raise KubeError("list", "connection refused")
 
-    monkeypatch.setattr(top_flow, "_list", refused)
+    monkeypatch.setattr(top_flow, "_read", refused)
     assert top_flow.show_top("all", "", "watts", 40, as_json=False, context=None) == 1
     assert capsys.readouterr().err == "ergon: the cluster cannot be read: connection refused\n"
+
+
+def to_whom(*readable: str) -> Any:
+    """An API server for a person who may read what is under these paths."""
+
+    def answer(request: Request) -> Answer:
+        if not request.path.endswith(readable):
+            return status(403, f"you cannot list {request.path}", "Forbidden")(request)
+        return say(200, {"metadata": {}, "items": [model()] if "specializedmodels" in request.path else []})(request)
+
+    return answer
+
+
+KINDS = {"models": "SpecializedModel", "pools": "AcceleratorPool", "budgets": "EnergyBudget"}
+
+
+async def test_kinds_that_a_person_may_not_read_are_left_out() -> None:
+    async with serving(to_whom("/namespaces/finance/specializedmodels")) as script, KubeClient(script.configuration()) as client:
+        found = await top_flow.list_kinds(client, KINDS, "finance")
+        assert list(found) == ["models"]
+        assert len(found["models"]) == 1
+        with pytest.raises(Forbidden, match="you cannot list"):
+            await top_flow.list_kinds(client, KINDS, "")
+
+
+def test_who_may_read_one_namespace_alone_is_told_to_name_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refused(*_: object) -> Object:
+        raise Forbidden("LIST SpecializedModel", "forbidden", code=403)
+
+    monkeypatch.setattr(top_flow, "_read", refused)
+    assert top_flow.show_top("all", "", "watts", 40, as_json=False, context=None) == 1
+    assert capsys.readouterr().err == "ergon: you may not read models of all namespaces; -n NAMESPACE shows those of one\n"
+
+
+@pytest.mark.parametrize(("as_json", "shown_text"), [(False, "finance/invoices"), (True, '"models"')])
+def test_what_may_not_be_read_is_a_note(
+    as_json: bool, shown_text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def models_only(*_: object) -> dict[str, list[Object]]:
+        return {"models": [BUSY]}
+
+    monkeypatch.setattr(top_flow, "_read", models_only)
+    assert top_flow.show_top("all", "finance", "watts", 40, as_json=as_json, context=None) == 0
+    told = capsys.readouterr()
+    assert shown_text in told.out
+    assert "pools" not in told.out
+    assert told.err.splitlines() == [f"ergon: note: you may not read {kind}, so none is shown" for kind in ("pools", "budgets")]

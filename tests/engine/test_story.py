@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import time
 import urllib.error
@@ -142,6 +143,9 @@ def test_scale_to_zero_and_back(world: World) -> None:
     with world.namespace() as ns:
         world.apply(model(ns, "echo", write_model(world.cluster.models, f"{ns}-echo"), replicas=0))
         world.reason(ns, "echo", "ScaledToZero")
+        leader = next(each for each in world.operators if each.process.poll() is None)
+        page = ("curl", "-s", "-m", "5", f"http://127.0.0.1:{leader.port}/metrics")
+        until(lambda: re.search(r'ergon_models\{state="scaled_to_zero"\} [1-9]', world.inside(*page).stdout), "it counted so")
         world.kubectl("scale", "sm/echo", "-n", ns, "--replicas=1")
         world.ready(ns, "echo")
         world.kubectl("scale", "sm/echo", "-n", ns, "--replicas=0")

@@ -62,6 +62,7 @@ VALUES: dict[str, Values] = {
             "stabiliseSeconds": 120,
             "prometheusUrl": "http://prometheus.monitoring:9090",
             "hintZones": True,
+            "scraperNamespaces": ["monitoring"],
         },
         "gateway": {
             "replicas": 3,
@@ -73,6 +74,7 @@ VALUES: dict[str, Values] = {
                 {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
             ],
             "sampleNamespaces": ["team-a"],
+            "extraEnv": [{"name": "OF", "value": "the gateway"}],
         },
         "gatewayApi": {"enabled": True},
         "sourceSecretNamespaces": ["team-a"],

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from tests.install.chart import CHART, NAMESPACE, VALUES, Object, component, of_kind, render, render_text, run_helm
 
 from ergon.gateway.server import ROUTES_ALONE
@@ -192,13 +193,27 @@ def test_what_is_chosen_reaches_the_operator() -> None:
         "--gateway=ergon-gateway/ergon",
         "--gateway-service=fleet-gateway",
         "--leader-service=fleet-leader",
+        "--scraper-namespace=monitoring",
         "--log-level=info",
     ]
 
 
+def test_operator_and_gateway_have_an_environment_of_their_own() -> None:
+    objects = render(VALUES["everything"])
+    pods = (operator_pod(objects), *gateway_pods(objects))
+    (mine, theirs) = ({item["name"] for item in pod["spec"]["containers"][0]["env"] if "value" in item} for pod in pods)
+    assert (mine, theirs) == ({"TZ"}, {"OF"})
+
+
+def test_the_catalogue_is_told_of_every_kind() -> None:
+    told = yaml.safe_load(yaml.safe_load((CHART / "Chart.yaml").read_text())["annotations"]["artifacthub.io/crds"])
+    kinds = {(crd["spec"]["names"]["kind"], crd["metadata"]["name"]) for crd in of_kind(render(), "CustomResourceDefinition")}
+    assert {(item["kind"], item["name"]) for item in told} == kinds
+
+
 def test_nothing_private_is_reached_by_default() -> None:
     (container,) = operator_pod(render())["spec"]["containers"]
-    assert not [arg for arg in container["args"] if re.match("--(allow|gateway=|watch)", arg)]
+    assert not [arg for arg in container["args"] if re.match("--(allow|gateway=|watch|scraper)", arg)]
 
 
 def test_a_closed_network_leaves_what_the_operator_needs() -> None:
@@ -210,6 +225,25 @@ def test_a_closed_network_leaves_what_the_operator_needs() -> None:
         "operator": [53, 53, 6443, 8000, 8001, 8002, 5572, 8080, 4317],
         "gateway": [53, 53, 6443, 8000, 8001, 8082],
     }
+
+
+def test_prometheus_finds_operators_and_gateways_and_is_let_in_to_both() -> None:
+    values = VALUES["service-monitor"] | VALUES["closed-network"]
+    objects = render(values)
+    (services,), (pods,) = of_kind(objects, "ServiceMonitor"), of_kind(objects, "PodMonitor")
+    (endpoint,), (port,) = services["spec"]["endpoints"], pods["spec"]["podMetricsEndpoints"]
+    (pod,) = gateway_pods(objects)
+    assert pods["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    opened = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert opened[port["port"]] == 8080
+    assert (port["path"], port["interval"]) == (endpoint["path"], endpoint["interval"]) == ("/metrics", "30s")
+    for monitor in (services, pods):
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    for name in ("operator", "gateway"):
+        (policy,) = of_kind(component(objects, name), "NetworkPolicy")
+        (rule,) = [rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == 8080]
+        assert values["networkPolicy"]["metricsFrom"][0] in rule["from"]
+    assert of_kind(render({**values, "gateway": {"enabled": False}}), "PodMonitor") == []
 
 
 def test_only_gateways_may_ask_to_wake_a_model() -> None:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 
 ACCOUNT = "system:serviceaccount:{namespace}:ergon"
 # Kinds whose CustomResourceDefinitions come with other projects.
-FOREIGN = {"ServiceMonitor", "PrometheusRule", "Application", "OCIRepository", "HelmRelease", "Kustomization"}
+FOREIGN = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Application", "OCIRepository", "HelmRelease", "Kustomization"}
 
 
 def dump(objects: list[Object]) -> str:

@@ -1,8 +1,9 @@
 """What the chart lets the operator do: written out, and no more than it needs."""
 
 import pytest
-from tests.install.chart import NAMESPACE, VALUES, Object, component, of_kind, render
+from tests.install.chart import NAMESPACE, ROOT, VALUES, Object, component, of_kind, render
 
+DOCUMENT = (ROOT / "docs" / "security.md").read_text()
 READ = {"get", "list", "watch"}
 
 
@@ -22,6 +23,15 @@ def test_no_wildcards_no_escalation(rendered: list[Object]) -> None:
             assert not any(
                 "*" in resource or resource in {"pods/exec", "serviceaccounts/token"} for resource in rule["resources"]
             )
+
+
+def test_the_document_tells_of_every_right() -> None:
+    told = DOCUMENT.partition("## The operator's rights")[2].partition("\n## ")[0].lower()
+    rules = [rule for role in roles(render(VALUES["defaults"])) for rule in role["rules"] if rule["apiGroups"] != ["ergon.dev"]]
+    for resource in {resource for rule in rules for resource in rule["resources"]}:
+        assert resource.removesuffix("s") in told, resource
+    for name in {name for rule in rules for name in rule.get("resourceNames", ()) if name != "ergon"}:
+        assert f"`{name}`" in told
 
 
 @pytest.mark.parametrize("who", ["operator", "gateway"])

@@ -42,7 +42,14 @@ def test_every_object_of_the_schema_is_closed_and_described() -> None:
 
 
 # What the API server judges: a pool's spec and an environment variable.
-OPEN = {".pools[].spec", ".pools[].spec.accelerator", ".extraEnv[]", ".resources.requests", ".resources.limits"}
+OPEN = {
+    ".pools[].spec",
+    ".pools[].spec.accelerator",
+    ".extraEnv[]",
+    ".gateway.extraEnv[]",
+    ".resources.requests",
+    ".resources.limits",
+}
 
 
 @pytest.mark.parametrize(

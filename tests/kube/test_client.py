@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from ergon.kube.client import KubeClient, load_configuration
+from ergon.kube.client import KubeClient
+from ergon.kube.configuration import load_configuration
 from ergon.kube.errors import Conflict, Expired, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from ergon.kube.pace import Pace, retry_delay_seconds
 from tests.kube.server import Request, Script, hang_up, say, serving, silence, status
@@ -204,6 +205,36 @@ async def test_a_context_that_is_not_there_is_said_in_one_line(tmp_path: Path) -
     config.write_text("{apiVersion: v1, kind: Config, clusters: [], users: [], contexts: []}")
     with pytest.raises(KubeError, match="no usable Kubernetes configuration"):
         await load_configuration(config, "elsewhere")
+
+
+@pytest.mark.parametrize("text", ["", "3", "[1]", "a: [1", "{clusters: [{}]}", "contexts: 7", "current-context: [x]", "\x00"])
+async def test_a_file_that_is_no_kubeconfig_is_said_in_one_line(text: str, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(text)
+    with pytest.raises(KubeError, match=r"no usable Kubernetes configuration: .*; set KUBECONFIG or pass --context$") as error:
+        await load_configuration(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "told"),
+    [
+        (["not-there-at-all"], "No such file or directory: 'not-there-at-all'"),
+        (["false"], "process returned 1"),
+        (["echo", '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {}}'], "missing token"),
+    ],
+)
+async def test_a_plugin_that_gives_no_credentials_is_said_in_one_line(plugin: list[str], told: str, tmp_path: Path) -> None:
+    runs = {"apiVersion": "client.authentication.k8s.io/v1", "command": plugin[0], "args": plugin[1:]}
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"exec": runs}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    with pytest.raises(KubeError, match=f"gives no credentials, .*{told}.*; set KUBECONFIG or pass --context$"):
+        await load_configuration(tmp_path / "config")
 
 
 LIST = {"metadata": {"resourceVersion": "5"}, "items": [{"metadata": {"name": "x", "namespace": "default"}}]}

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from ergon.local import binaries, gobuild, triton_env
+from ergon.local import binaries, gobuild, lifecycle, triton_env
 from ergon.local.download import DownloadError, expected_checksum, fetch, fetch_member, require_name
 from ergon.local.progress import Progress, Step
-from ergon.local.state import LocalError
+from ergon.local.state import Layout, LocalError
 
 
 def program(path: Path, words: str, status: int = 0) -> Path:
@@ -117,6 +117,21 @@ def test_an_old_go_is_not_used(bare: Path) -> None:
     assert gobuild.find_go() == str(bare / "bin" / "go")
 
 
+_UV = """#!/bin/sh
+if [ "$1" = venv ]; then test ! -e "$5" && /bin/mkdir -p "$5/bin"; exit; fi
+printf '#!/bin/sh\\necho go1.26.1\\n' > "${6%python}go" && /bin/chmod +x "${6%python}go"
+"""
+# It makes no environment where a folder is already, as uv does; what it installs is a Go.
+
+
+def test_a_go_whose_installation_was_interrupted_is_installed_anew(bare: Path) -> None:
+    uv = program(bare / "bin" / "uv", "")
+    uv.write_text(_UV)
+    left = bare / "cache" / "ergon" / "go" / "bin"
+    left.mkdir(parents=True)
+    assert gobuild.provide_go(quiet()) == str(left / "go")
+
+
 @pytest.mark.parametrize("text", ["aa\n", "bb  other\naa  etcd.tar.gz\n", "AA *etcd.tar.gz"])
 def test_checksums_are_found_in_both_forms(text: str) -> None:
     assert expected_checksum(text, "etcd.tar.gz") == "aa"
@@ -205,6 +220,18 @@ def test_a_name_that_is_not_found_fails_fast() -> None:
 async def test_a_host_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"127.0.0.1:1 cannot be reached"):
         await fetch("http://127.0.0.1:1/x", "http://127.0.0.1:1/x.sha256", tmp_path / "x", step())
+
+
+def test_a_python_that_triton_has_nothing_for_is_named_before_anything_is_fetched(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[Path] = []
+    monkeypatch.setattr(binaries, "_download", lambda folder, _: fetched.append(fill(folder)))
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    monkeypatch.setenv("XDG_STATE_HOME", str(bare / "state"))
+    with pytest.raises(LocalError, match=r"needs Python 3\.11 or 3\.12.* this is 3\.13"):
+        lifecycle.up(Layout.of("new"), None, quiet())
+    assert not fetched
 
 
 _REFUSED = """

@@ -9,7 +9,9 @@ from ergon.api.crd import crd_documents, file_name, render_yaml
 
 
 def crds(
-    output: Annotated[Path | None, typer.Option(help="Write one file a kind into this folder instead of printing.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Write one file a kind into this folder instead of printing.")
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(help="Only compare with the files in this folder; exit 1 where one differs.")
     ] = None,

@@ -9,9 +9,11 @@ LogLevel = Annotated[str, typer.Option("--log-level", envvar="ERGON_LOG_LEVEL", 
 
 
 def begin(log_format: str, log_level: str) -> None:
-    """Send all logs to standard error. Raises typer.BadParameter for a format that there is none of."""
+    """Send all logs to standard error. Raises typer.BadParameter for a format or a level that there is none of."""
     if log_format not in ("json", "text"):
         raise typer.BadParameter("write json or text", param_hint="--log-format")
+    if log_level.lower() not in ("debug", "info", "warning", "error"):
+        raise typer.BadParameter("write debug, info, warning or error", param_hint="--log-level")
     from ergon.telemetry import logs
 
     logs.configure(log_format, log_level)

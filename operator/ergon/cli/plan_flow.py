@@ -108,14 +108,18 @@ def _read_files(request: Request, paths: tuple[str, ...]) -> Reading:
 
 
 def _read_cluster(request: Request) -> Reading:
-    from ergon.cli.plan_live import read_cluster  # here, since a Kubernetes client takes longer to load than most plans to make
+    # Here, since a Kubernetes client takes longer to load than most plans to make.
+    from ergon.cli.plan_live import asleep, read_cluster
 
-    found = read_fleet(read_cluster(request.context), operator_namespace=request.operator_namespace, strict=False)
-    return replace(found, fleet=replace(found.fleet, models=tuple(map(_held_awake, found.fleet.models))))
+    documents = read_cluster(request.context)
+    found = read_fleet(documents, operator_namespace=request.operator_namespace, strict=False)
+    sleeping = asleep(documents)
+    models = tuple(model if model.key in sleeping else _awake(model) for model in found.fleet.models)
+    return replace(found, fleet=replace(found.fleet, models=models))
 
 
-def _held_awake(model: Model) -> Model:
-    """As the operator counts it: it cannot wake a sleeping model yet, so minReplicas 0 is 1 (condition reason NoGateway)."""
+def _awake(model: Model) -> Model:
+    """As the operator plans a model that does not sleep: with a replica, also where minReplicas is 0."""
     return replace(model, min_replicas=max(1, model.min_replicas))
 
 

@@ -5,6 +5,7 @@ import asyncio
 from ergon.cli.cluster import patient_client
 from ergon.cli.plan_files import Unreadable
 from ergon.fleet.documents import Document
+from ergon.fleet.types import ModelKey
 from ergon.kube.errors import KubeError, NotFound
 
 _KINDS = (
@@ -24,6 +25,19 @@ def read_cluster(context: str | None) -> list[Document]:
     except KubeError as error:
         reason = " ".join(error.message.split())[:300]
         raise Unreadable(f"the cluster cannot be read: {reason}; or plan files with -f") from None
+
+
+def asleep(documents: list[Document]) -> set[ModelKey]:
+    """The models that sleep now, as their statuses say: the plan gives those no replica until somebody asks for them."""
+    return {
+        ModelKey(obj["metadata"]["namespace"], obj["metadata"]["name"])
+        for obj in (document.content for document in documents)
+        if obj.get("kind") == "SpecializedModel"
+        and any(
+            condition.get("type") == "Ready" and condition.get("reason") == "Asleep"
+            for condition in (obj.get("status") or {}).get("conditions") or ()
+        )
+    }
 
 
 async def _read(context: str | None) -> list[Document]:

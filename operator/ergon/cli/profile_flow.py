@@ -18,8 +18,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from ergon.cli.cluster import patient_client
 from ergon.cli.profile_sweep import CLIENT_BUSY_SHARE, Effort, Step, brings_nothing, in_flight_steps, measure, worth_pasting
 from ergon.fleet.types import ModelKey, ServerKey
+from ergon.kube.builders import server_set_name
 from ergon.kube.client import KubeClient
-from ergon.kube.errors import KubeError, NotFound
+from ergon.kube.errors import Forbidden, KubeError, NotFound
 from ergon.triton.errors import TritonError
 from ergon.triton.inference import ModelClient, example_request
 
@@ -48,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is measured where. `neighbours`: other models on that server."""
+    """What is measured where. `neighbours`: other models on that server; `unknown`: what may not be read, in sentences."""
 
     key: ModelKey
     url: str
@@ -58,6 +59,7 @@ class Target:
     product: str
     percentile: int
     neighbours: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
 
 def answer(request: Request) -> int:
@@ -130,8 +132,8 @@ async def find_target(client: KubeClient, key: ModelKey, request: Request) -> Ta
             "say with --url where the model is asked, or run it where servers are reached: "
             f"kubectl -n ergon-system exec deploy/ergon -- ergon profile {key}"
         )
-    pool = await client.get("ergon.dev/v1alpha1", "AcceleratorPool", server.pool)
-    accelerator = pool["spec"]["accelerator"]
+    accelerator, unsure = await _accelerator(client, server.pool, model, placement["variant"])
+    neighbours, unseen = await _neighbours(client, key, server)
     return Target(
         key=key,
         url=url,
@@ -140,7 +142,8 @@ async def find_target(client: KubeClient, key: ModelKey, request: Request) -> Ta
         accelerator=accelerator["class"],
         product=accelerator.get("product", ""),
         percentile=model["spec"].get("slo", {}).get("percentile", 95),
-        neighbours=await _neighbours(client, key, server),
+        neighbours=neighbours,
+        unknown=(*unsure, *unseen),
     )
 
 
@@ -162,19 +165,41 @@ async def _server_url(client: KubeClient, key: ModelKey, server: ServerKey) -> s
     )
     for endpoint in (e for s in slices for e in s.get("endpoints") or ()):
         pod = (endpoint.get("targetRef") or {}).get("name", "")
-        if pod.endswith(f"{server.pool}-{server.ordinal}") and endpoint["addresses"]:
-            return f"http://{endpoint['addresses'][0]}:8000"
+        if pod == f"{server_set_name(server.pool)}-{server.ordinal}" and endpoint["addresses"]:
+            address = endpoint["addresses"][0]
+            return f"http://[{address}]:8000" if ":" in address else f"http://{address}:8000"
     raise CannotProfile(f"server {server} is in no EndpointSlice of {key}: it serves nobody just now; try again")
 
 
-async def _neighbours(client: KubeClient, key: ModelKey, server: ServerKey) -> tuple[str, ...]:
+async def _accelerator(client: KubeClient, pool: str, model: Object, variant: str) -> tuple[Object, tuple[str, ...]]:
+    """The pool's accelerator; for who may not read pools the class that the variant is for, and what is not sure of it."""
+    try:
+        found: Object = (await client.get("ergon.dev/v1alpha1", "AcceleratorPool", pool))["spec"]["accelerator"]
+    except Forbidden:
+        classes = [c for v in model["spec"]["variants"] if v["name"] == variant for c in v["accelerators"]]
+        if len(classes) == 1:
+            return {"class": classes[0]}, (f"you may not read pool {pool}, so its product is not known",)
+        which = " or ".join(classes)
+        said = f"you may not read pool {pool}, so its accelerator is not known: ask whether it is {which}, and correct the points"
+        return {"class": classes[0]}, (said,)
+    return found, ()
+
+
+async def _neighbours(client: KubeClient, key: ModelKey, server: ServerKey) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Other models on the server, of those that the person may read; and that there may be others."""
+    unseen: tuple[str, ...] = ()
+    try:
+        models = await client.list_all("ergon.dev/v1alpha1", "SpecializedModel")
+    except Forbidden:
+        models = await client.list_all("ergon.dev/v1alpha1", "SpecializedModel", key.namespace)
+        unseen = (f"you may read models of {key.namespace} only: whether others are on {server} is not known",)
     found = []
-    for model in await client.list_all("ergon.dev/v1alpha1", "SpecializedModel"):
+    for model in models:
         other = ModelKey(model["metadata"]["namespace"], model["metadata"]["name"])
         placements = (model.get("status") or {}).get("placements") or ()
         if other != key and any((p["pool"], p["server"]) == (server.pool, server.ordinal) for p in placements):
             found.append(str(other))
-    return tuple(sorted(found))
+    return tuple(sorted(found)), unseen
 
 
 async def _sweep(model: ModelClient, body: bytes, target: Target, request: Request) -> list[Step]:
@@ -237,6 +262,7 @@ def _scalar(value: object) -> str:
 
 def remarks(target: Target, steps: list[Step], made_up: bool) -> Iterator[str]:
     """What a person should know of the figures."""
+    yield from target.unknown
     if target.neighbours:
         shown = ", ".join(target.neighbours[:5]) + (" and more" if len(target.neighbours) > 5 else "")
         are = "is" if len(target.neighbours) == 1 else "are"

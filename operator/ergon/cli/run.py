@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ergon.cli.logs import LogFormat, LogLevel, begin
-from ergon.kube.builders.settings import GatewaySettings, ServerSettings
+from ergon.kube.builders.settings import GatewaySettings, Scraper, ServerSettings
 
 if TYPE_CHECKING:
     from ergon.engine.settings import Settings, WakingSettings
@@ -35,6 +35,14 @@ def run(
     store_image: Annotated[
         str, typer.Option(envvar="ERGON_STORE_IMAGE", help="Image of the model store (rclone).")
     ] = _DEFAULTS.store_image,
+    scraper_namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="ERGON_SCRAPER_NAMESPACES",
+            help="Let pods of this namespace, such as Prometheus', read Triton's metrics on the servers (port 8002); may be "
+            "repeated. Default: the operator alone.",
+        ),
+    ] = None,
     connection_age: Annotated[
         int,
         typer.Option(
@@ -138,7 +146,12 @@ def run(
         waking=_waking(gateway_service, gateway_account, leader_service, wake_address or address, wake_port),
         allow_private_addresses=allow_private_addresses,
         api_server_addresses=tuple(a for a in (os.environ.get("KUBERNETES_SERVICE_HOST"),) if a),
-        servers=ServerSettings(namespace=namespace, store_image=store_image, connection_age_seconds=connection_age),
+        servers=ServerSettings(
+            namespace=namespace,
+            store_image=store_image,
+            connection_age_seconds=connection_age,
+            scrapers=tuple(Scraper({"kubernetes.io/metadata.name": name}) for name in scraper_namespace or ()),
+        ),
     )
     raise typer.Exit(asyncio.run(_run(settings, address, port, Pace(queries_per_second=qps, burst=burst), lead)))
 

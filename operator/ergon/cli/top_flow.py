@@ -26,7 +26,8 @@ from ergon.cli.top_rows import (
     shown,
 )
 from ergon.fleet.types import ModelKey
-from ergon.kube.errors import KubeError, NotFound
+from ergon.kube.client import KubeClient
+from ergon.kube.errors import Forbidden, KubeError, NotFound
 
 Object = dict[str, Any]
 API_VERSION = "ergon.dev/v1alpha1"
@@ -39,9 +40,15 @@ def show_top(what: str, namespace: str, sort: str, limit: int, *, as_json: bool,
     """Print the tables; the exit code."""
     kinds = _KINDS if what == "all" else {what: _KINDS[what]}
     try:
-        found = asyncio.run(_list(kinds, namespace, context))
+        found = asyncio.run(_read(kinds, namespace, context))
     except KubeError as error:
+        if isinstance(error, Forbidden) and error.code == 403 and "models" in kinds and not namespace:
+            typer.echo("ergon: you may not read models of all namespaces; -n NAMESPACE shows those of one", err=True)
+            return 1
         return _cannot(error)
+    for name in (name for name in kinds if name not in found):
+        hint = "; -n NAMESPACE shows those of one" if name == "models" and not namespace else ""
+        typer.echo(f"ergon: note: you may not read {name}, so none is shown{hint}", err=True)
     models = ordered((model_row(obj) for obj in found.get("models", ())), sort)
     pools = sorted((pool_row(obj) for obj in found.get("pools", ())), key=lambda row: row.name)
     budgets = sorted((budget_row(obj) for obj in found.get("budgets", ())), key=lambda row: row.name)
@@ -51,12 +58,12 @@ def show_top(what: str, namespace: str, sort: str, limit: int, *, as_json: bool,
             "pools": [asdict(row) for row in pools],
             "budgets": [asdict(row) for row in budgets],
         }
-        typer.echo(json.dumps({name: [_plain(row) for row in rows[name]] for name in kinds}, indent=2))
+        typer.echo(json.dumps({name: [_plain(row) for row in rows[name]] for name in found}, indent=2))
         return 0
     with console(WIDTH) as out:
         if pools:
             out.print(_pools(pools), "")
-        if "models" in kinds:
+        if "models" in found:
             _print_models(out, models, limit)
         if budgets:
             out.print(_budgets(budgets), "")
@@ -86,15 +93,22 @@ def _cannot(error: KubeError) -> int:
     return 1
 
 
-async def _list(kinds: dict[str, str], namespace: str, context: str | None) -> dict[str, list[Object]]:
+async def _read(kinds: dict[str, str], namespace: str, context: str | None) -> dict[str, list[Object]]:
     async with await patient_client(context) as client:
-        found = await asyncio.gather(
-            *(
-                client.list_all(API_VERSION, kind, namespace if namespace and kind == "SpecializedModel" else None)
-                for kind in kinds.values()
-            )
-        )
-    return dict(zip(kinds, found, strict=True))
+        return await list_kinds(client, kinds, namespace)
+
+
+async def list_kinds(client: KubeClient, kinds: dict[str, str], namespace: str) -> dict[str, list[Object]]:
+    """The objects of these kinds, without those kinds that the person may not read. Raises Forbidden where that is none."""
+    within = {kind: namespace or None if kind == "SpecializedModel" else None for kind in kinds.values()}
+    asked = (client.list_all(API_VERSION, kind, within[kind]) for kind in kinds.values())
+    answers = dict(zip(kinds, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+    found = {name: answer for name, answer in answers.items() if not isinstance(answer, BaseException)}
+    troubles = [answer for answer in answers.values() if isinstance(answer, BaseException)]
+    for trouble in troubles:
+        if not isinstance(trouble, Forbidden) or not found:
+            raise trouble
+    return found
 
 
 async def _get(key: ModelKey, context: str | None) -> Object:

@@ -207,6 +207,8 @@ class Leader:
         loaded = {key for agent in agents for key, facts in agent.facts.items() if facts.index is IndexState.READY}
         self._metrics.models.labels("loaded").set(len(loaded))
         self._metrics.models.labels("asleep").set(sum(map(self._demand.asleep, self._cache.models)))
+        models = (record.model for record in self._cache.models.values())
+        self._metrics.models.labels("scaled_to_zero").set(sum(m is not None and m.fixed_replicas == 0 for m in models))
 
     def _fleet_figures(self) -> FleetFigures:
         """What pools, models and budgets are asked for and take, for a scrape."""

@@ -135,9 +135,6 @@ class _Reader:
             case "EnergyBudget":
                 limit = build_watt_limit(name, _parsed(parse_budget, obj))
                 self.limits += [limit] if limit is not None else []
-            case "TaskRoute":
-                _namespace_name(namespace, "metadata.namespace")
-                _parsed(parse_route, obj)  # planned is what its models are asked; here it is only checked
             case "Namespace":
                 self.namespaces[_namespace_name(name, "metadata.name")] = {**labels, _NAME_LABEL: name}
 

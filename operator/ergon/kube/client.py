@@ -6,7 +6,6 @@ call itself (3,500 against 1,000 applies a second), and `trust_env` is off becau
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -16,8 +15,8 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from ergon.kube.configuration import load_configuration
 from ergon.kube.errors import Conflict, Expired, KubeError, NotFound, Unavailable, error_of
 from ergon.kube.pace import Pace, TokenBucket, retry_delay_seconds
 from ergon.kube.resources import Resource, name_of, resource_of
@@ -27,7 +26,6 @@ Observer = Callable[[str, str, int, float], None]
 """Called after every attempt with verb, kind, HTTP status (0: no answer) and seconds."""
 
 FIELD_MANAGER = "ergon"
-_HOME_CONFIG = str(Path("~/.kube/config").expanduser())
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
@@ -39,27 +37,6 @@ _SILENCE_SECONDS = 150.0
 
 def _ignore(verb: str, kind: str, code: int, seconds: float) -> None:
     return None
-
-
-async def load_configuration(kubeconfig: Path | None = None, context: str | None = None) -> Configuration:
-    """How to reach the API server: the given file, else KUBECONFIG, else the pod's own account, else ~/.kube/config.
-
-    Raises KubeError in one line where none of them is usable.
-    """
-    configuration = Configuration()
-    configuration.client_session_kwargs = {"trust_env": False}
-    path = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
-    in_cluster = not path and not context and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-    try:
-        if in_cluster:
-            load_incluster_config(client_configuration=configuration)
-        else:
-            await load_kube_config(
-                config_file=path or _HOME_CONFIG, context=context, client_configuration=configuration, persist_config=False
-            )
-    except (ConfigException, OSError, ValueError) as error:
-        raise KubeError("connect", f"no usable Kubernetes configuration: {error}; set KUBECONFIG or pass --context") from error
-    return configuration
 
 
 class KubeClient:

@@ -31,6 +31,12 @@ class _Group(TyperGroup):
         except LocalError as error:
             Console(stderr=True, highlight=False, soft_wrap=True).print(f"ergon: {error}", markup=False)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.strerror is None or isinstance(error, BrokenPipeError):
+                raise
+            words = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"ergon: {words}", markup=False)
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -51,7 +57,8 @@ def main() -> None:
 def up(
     name: Name = "local",
     models: Annotated[
-        Path | None, typer.Option("--models", help="The folder that pods see as model sources.", envvar="ERGON_MODELS")
+        Path | None,
+        typer.Option("--models", file_okay=False, help="The folder that pods see as model sources.", envvar="ERGON_MODELS"),
     ] = None,
 ) -> None:
     """Bring the cluster up; again is harmless."""

@@ -92,6 +92,7 @@ def provide_go(progress: Progress) -> str:
 
 def _install_go(folder: Path, progress: Progress) -> None:
     with progress.step("Installing Go, once (about 60 MB)"):
+        shutil.rmtree(folder, ignore_errors=True)  # what an installation that was interrupted left: uv makes none over it
         try:
             python_env.create(folder)
             python_env.install(folder, [_GO_PACKAGE])

