@@ -13,7 +13,17 @@ from ergon.demand.counters import Counters, Window, difference
 from ergon.demand.forecast import SETTLE_SECONDS, Forecast, Forecaster
 from ergon.demand.learning import Finding, Learning, ServiceKey, points_for
 from ergon.demand.peaks import Peaks
-from ergon.demand.scaling import FAST_SECONDS, STABILISE_SECONDS, Decision, Direction, Limits, Scaling, Signals, Trigger
+from ergon.demand.scaling import (
+    FAST_SECONDS,
+    STABILISE_SECONDS,
+    SUSTAINED_SECONDS,
+    Decision,
+    Direction,
+    Limits,
+    Scaling,
+    Signals,
+    Trigger,
+)
 from ergon.demand.work import counts_tokens, request_work, token_work
 from ergon.fleet.types import Model, ModelKey, OperatingPoint, ServerKey, Variant
 
@@ -94,11 +104,15 @@ class Book:
     """Everything that is known of demand. Measured: `observe` takes 85 us a replica, `demand` 0.14 ms a model with forecasts."""
 
     def __init__(self, stabilise_seconds: float = STABILISE_SECONDS, models: int = 64) -> None:
-        """Knows nothing. `models` is room to begin with."""
+        """Knows nothing. `models` is room to begin with.
+
+        `places`: work per second that models which generate must have places for, where it is known; found with each demand.
+        """
         self.learning = Learning()
         self.forecaster = Forecaster(models)
         self.peaks = Peaks()
         self.findings: tuple[Finding, ...] = ()
+        self.places: dict[ModelKey, float] = {}
         self._stabilise_seconds = stabilise_seconds
         self._tracks: dict[ServerKey, dict[ModelKey, _Track]] = {}
         self._servers_of: dict[ModelKey, set[ServerKey]] = {}
@@ -179,7 +193,7 @@ class Book:
         """Drops a model that is no more."""
         for tracks in self._tracks.values():
             tracks.pop(key, None)
-        for known in (self._servers_of, self._scaling, self._seen):
+        for known in (self._servers_of, self._scaling, self._seen, self.places):
             known.pop(key, None)
         for points in [points for points in self._points if points[0] == key]:
             del self._points[points]
@@ -239,7 +253,10 @@ class Book:
         forecast = self.forecaster.forecast(key, now, horizon_seconds)
         recurring = self.forecaster.recurring(key, now, horizon_seconds) if limits.may_sleep else 0.0
         # What generates has places for its peak, and for the p90: busy it is with what is expected.
-        expected = forecast.mean if self.peaks.knows(key) else forecast.p90
+        peak = self.peaks.peak(key, limits.percentile)
+        if peak is not None:
+            self.places[key] = max(peak, forecast.p90)
+        expected = forecast.mean if peak is not None else forecast.p90
         decision = self._scaling_of(key, now).decide(now, expected, self._signals(key, now), limits, recurring)
         return self._as_demand(decision, forecast, key, now)
 
@@ -264,8 +281,10 @@ class Book:
         tracks = [self._tracks[server][key] for server in self._servers_of.get(key, ())]
         recent = [track.windows for track in tracks if track.windows and now - track.windows[-1].end_seconds <= 2 * FAST_SECONDS]
         newest, oldest = [windows[-1] for windows in recent], [windows[0] for windows in recent]
+        places = self.places.get(key, 0.0)
         return Signals(
-            observed=self.forecaster.observed(key, now, FAST_SECONDS),
+            observed=self.forecaster.observed(key, now, SUSTAINED_SECONDS if places else FAST_SECONDS),
+            places=places,
             requests_per_second=sum(window.arrivals / window.seconds for window in newest),
             unserved=told.unserved,
             pending=_total_pending(newest),
