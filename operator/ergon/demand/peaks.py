@@ -20,12 +20,12 @@ from ergon.fleet.types import PEAK_SECONDS, ModelKey
 SPAN_SECONDS = PEAK_SECONDS
 """About the time of one generation; rates are means over so long."""
 
-LEVELS_SECONDS = (3600.0, 24 * 3600.0)
+LEVELS_SECONDS = (1800.0, 24 * 3600.0)
 """Over which the levels are smoothed that peaks are shares of; the lower peak holds. By the first the course of a day is
 followed, so that the night needs less; by the second the busiest hours need no more than what would do for the whole day.
 
 A level lags by its own time. With three hours for the first, conversations held 2.4 times what came in the evening of a day that
-varies 3:1, and 1.6 times at noon, since ratios to a level that lags in the morning are learned too large."""
+varies 3:1 (docs/decisions/0703)."""
 
 MEMORY_SECONDS = 24 * 3600.0
 """What was seen so long ago counts a third."""
@@ -39,8 +39,8 @@ _BUCKETS = _STEPS_AN_OCTAVE * (_OCTAVES_BELOW + _OCTAVES_ABOVE)
 
 
 def kept_share(percentile: int) -> float:
-    """Of the work, what must find a place at once: half of what may be late is left to cold starts and moves."""
-    return 1.0 - (1.0 - percentile / 100.0) / 2
+    """Of the work, what must find a place soon enough: three fifths of what may be late are left to cold starts and moves."""
+    return 1.0 - (1.0 - percentile / 100.0) * 0.4
 
 
 @dataclass(slots=True)
