@@ -129,9 +129,7 @@ class RateRun:
         """Work per second by row and by the model that serves it."""
         serving = [self._workload.models[g] for g in self._route]
         work = np.nan_to_num(work_of(serving, steps, rows)) / steps.step_seconds
-        made = np.zeros_like(work)
-        np.add.at(made, (slice(None), self._route), work)
-        return made
+        return np.array([np.bincount(self._route, row, len(row)) for row in work]).reshape(work.shape)
 
     def _pass(self, now: float, until: float) -> None:
         """Count what happens between two events."""
