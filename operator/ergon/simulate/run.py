@@ -33,6 +33,9 @@ PEAK_SHARE = 0.995
 SCALE, SMALLEST_SCALE = 1.05, 0.3
 """Packings to freeze are tried for 5 % more demand each, from 0.3 of the peak."""
 
+_CLOSE = 2.0
+"""An estimate knows the latency rule and no bursts: it has been 1.5 times what a size found by trying draws."""
+
 BOUND_SECONDS = 300.0
 _BOUND_EFFORT = Effort(caps=0, closings=0, rounds=0, fills=(1.0,))
 
@@ -308,34 +311,50 @@ class Simulation:
             return False
         return self._keeps(found[at]) and not short
 
-    def _best_homes(self) -> dict[int, Home]:
-        return {
-            m: energy_best(
-                homes_of(self.fleet, self.places.values(), self.models[m].key), float(self.peak[m]), float(self.mean[m])
-            )
-            for m in self.asked
-        }
+    def _homes(self, m: int, load: float) -> list[Home]:
+        """Where a model may be: its best variant on each pool, the one that draws least at this load first."""
+        by_pool: dict[str, list[Home]] = {}
+        for home in homes_of(self.fleet, self.places.values(), self.models[m].key):
+            by_pool.setdefault(home.pool.name, []).append(home)
+        mean = float(self.mean[m])
+        best = [energy_best(homes, load, mean) for homes in by_pool.values()]
+        return sorted(best, key=lambda home: (home.watts(home.pods(load), mean), home.pool.name))
 
-    def _dedicated(self) -> Result:
-        homes = self._best_homes()
-        guesses = [homes[m].pods(float(self.peak[m])) for m in self.asked]
-        most = [homes[m].pool.servers_max * homes[m].slots for m in self.asked]
+    def _sizes(self, homes: dict[int, Home]) -> dict[int, int]:
+        """The smallest fixed sizes of models that are alone, all tried at once."""
+        numbers = list(homes)
 
         def shares(counts: Sequence[int], open_: Sequence[int]) -> list[float]:
-            target, _ = fixed_target(
-                self.fleet, {self.models[self.asked[i]].key: [(homes[self.asked[i]], counts[i])] for i in open_}
-            )
-            only = [self.asked[i] for i in open_]
+            only = [numbers[i] for i in open_]
+            pods = {self.models[m].key: [(homes[m], counts[i])] for i, m in zip(open_, only, strict=True)}
+            target, _ = fixed_target(self.fleet, pods)
             tried = self.run(Fixed("dedicated", target), only=only, what=f"dedicated, sizes of {len(only)} models")
             return [tried.models[m].within_share for m in only]
 
-        counts = smallest_each(shares, guesses, most)
-        sizes = {self.models[m].key: [(homes[m], count)] for m, count in zip(self.asked, counts, strict=True)}
-        target, short = fixed_target(self.fleet, sizes)
-        return self.run(Fixed("dedicated", target), size=f"{sum(counts)} pods", notes=short)
+        guesses = [homes[m].pods(float(self.peak[m])) for m in numbers]
+        most = [homes[m].pool.servers_max * homes[m].slots for m in numbers]
+        return dict(zip(numbers, smallest_each(shares, guesses, most), strict=True))
+
+    def _dedicated(self) -> Result:
+        """Each model on the pool on which the size that it needs draws least: the two best by their estimates are sized."""
+        options = {m: self._homes(m, float(self.peak[m])) for m in self.asked}
+        sized = {m: (options[m][0], count) for m, count in self._sizes({m: homes[0] for m, homes in options.items()}).items()}
+        second = {m: homes[1] for m, homes in options.items() if len(homes) > 1 and self._close(m, homes[0], homes[1])}
+        for m, count in (self._sizes(second) if second else {}).items():
+            home, mean = second[m], float(self.mean[m])
+            if home.watts(count, mean) < sized[m][0].watts(sized[m][1], mean):
+                sized[m] = (home, count)
+        target, short = fixed_target(self.fleet, {self.models[m].key: [part] for m, part in sized.items()})
+        return self.run(Fixed("dedicated", target), size=f"{sum(count for _, count in sized.values())} pods", notes=short)
+
+    def _close(self, m: int, best: Home, other: Home) -> bool:
+        """Whether the estimates of two homes are too close to leave it at them."""
+        peak, mean = float(self.peak[m]), float(self.mean[m])
+        return other.watts(other.pods(peak), mean) < _CLOSE * best.watts(best.pods(peak), mean)
 
     def _hpa(self) -> Result:
-        homes = self._best_homes()
+        """On the pool that draws least for the mean, which is what the scaled size follows."""
+        homes = {m: self._homes(m, float(self.mean[m]))[0] for m in self.asked}
         return self.run(Hpa("hpa", self.fleet, self.models, homes, self.work[0]))
 
     def _cost(self) -> Result:
