@@ -13,6 +13,7 @@ from ergon.demand.counters import Counters, Window, difference
 from ergon.demand.forecast import SETTLE_SECONDS, Forecast, Forecaster
 from ergon.demand.learning import Finding, Learning, ServiceKey, points_for
 from ergon.demand.peaks import Peaks
+from ergon.demand.places import Places
 from ergon.demand.scaling import (
     FAST_SECONDS,
     STABILISE_SECONDS,
@@ -104,15 +105,12 @@ class Book:
     """Everything that is known of demand. Measured: `observe` takes 85 us a replica, `demand` 0.14 ms a model with forecasts."""
 
     def __init__(self, stabilise_seconds: float = STABILISE_SECONDS, models: int = 64) -> None:
-        """Knows nothing. `models` is room to begin with.
-
-        `places`: work per second that models which generate must have places for, where it is known; found with each demand.
-        """
+        """Knows nothing. `models` is room to begin with."""
         self.learning = Learning()
         self.forecaster = Forecaster(models)
         self.peaks = Peaks()
         self.findings: tuple[Finding, ...] = ()
-        self.places: dict[ModelKey, float] = {}
+        self.places = Places(self.peaks, stabilise_seconds)
         self._stabilise_seconds = stabilise_seconds
         self._tracks: dict[ServerKey, dict[ModelKey, _Track]] = {}
         self._servers_of: dict[ModelKey, set[ServerKey]] = {}
@@ -193,13 +191,14 @@ class Book:
         """Drops a model that is no more."""
         for tracks in self._tracks.values():
             tracks.pop(key, None)
-        for known in (self._servers_of, self._scaling, self._seen, self.places):
+        for known in (self._servers_of, self._scaling, self._seen):
             known.pop(key, None)
         for points in [points for points in self._points if points[0] == key]:
             del self._points[points]
         self.learning.forget(key)
         self.forecaster.forget(key)
         self.peaks.forget(key)
+        self.places.forget(key)
 
     def to_state(self) -> dict[str, Any]:
         """What survives a restart, as JSON can hold it: some 1 kB a model that was ever asked."""
@@ -253,10 +252,8 @@ class Book:
         forecast = self.forecaster.forecast(key, now, horizon_seconds)
         recurring = self.forecaster.recurring(key, now, horizon_seconds) if limits.may_sleep else 0.0
         # What generates has places for its peak, and for the p90: busy it is with what is expected.
-        peak = self.peaks.peak(key, limits.percentile)
-        if peak is not None:
-            self.places[key] = max(peak, forecast.p90)
-        expected = forecast.mean if peak is not None else forecast.p90
+        has_places = self.places.find(key, limits.percentile, forecast.p90, now)
+        expected = forecast.mean if has_places else forecast.p90
         decision = self._scaling_of(key, now).decide(now, expected, self._signals(key, now), limits, recurring)
         return self._as_demand(decision, forecast, key, now)
 
@@ -281,7 +278,7 @@ class Book:
         tracks = [self._tracks[server][key] for server in self._servers_of.get(key, ())]
         recent = [track.windows for track in tracks if track.windows and now - track.windows[-1].end_seconds <= 2 * FAST_SECONDS]
         newest, oldest = [windows[-1] for windows in recent], [windows[0] for windows in recent]
-        places = self.places.get(key, 0.0)
+        places = self.places.of(key)
         return Signals(
             observed=self.forecaster.observed(key, now, SUSTAINED_SECONDS if places else FAST_SECONDS),
             places=places,

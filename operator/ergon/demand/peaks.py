@@ -53,11 +53,14 @@ class _Scale:
     growth: float = 1.0
 
     def take(self, rate: float, spans: float) -> None:
+        before = self.level
         self.level += (rate - self.level) / min(spans, self.seconds / SPAN_SECONDS)
         self.growth *= 1.0 + SPAN_SECONDS / MEMORY_SECONDS  # instead of all weights shrinking
         if rate > 0:
-            step = math.floor(math.log2(rate / self.level) * _STEPS_AN_OCTAVE) + _STEPS_AN_OCTAVE * _OCTAVES_BELOW
-            self.weight[min(max(step, 0), _BUCKETS - 1)] += rate / self.level * self.growth
+            # Places were for a multiple of the level before: the one after has the burst in it, a quarter more for 25 times.
+            ratio = rate / (before if before > 0 and spans * SPAN_SECONDS > LEAST_SECONDS else self.level)
+            step = math.floor(math.log2(ratio) * _STEPS_AN_OCTAVE) + _STEPS_AN_OCTAVE * _OCTAVES_BELOW
+            self.weight[min(max(step, 0), _BUCKETS - 1)] += ratio * self.growth
         if self.growth > 1e6:
             self.weight /= self.growth
             self.growth = 1.0

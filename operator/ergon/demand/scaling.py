@@ -5,10 +5,10 @@ and knows what one carries where.
 """
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ergon.demand.places import Held
 from ergon.fleet.types import Model
 
 STABILISE_SECONDS = 300.0
@@ -145,7 +145,7 @@ class Scaling:
     def __init__(self, now: float, stabilise_seconds: float = STABILISE_SECONDS) -> None:
         """Known since `now`, which counts as asked for: nothing goes to sleep because the operator has just started."""
         self._stabilise_seconds = stabilise_seconds
-        self._recent: deque[tuple[float, float]] = deque()
+        self._recent = Held()
         self._asked_at = now
         self._woken_at: float | None = None
         self._asleep = False
@@ -188,7 +188,7 @@ class Scaling:
             since = "" if self._asked_at == -math.inf else f"no request for {_span(now - self._asked_at)}, and "
             return Decision(0.0, 0, Direction.ASLEEP, urgent=False, asleep=True, reason=f"asleep: {since}the gateway wakes it")
         expected, self._asleep = idle and self._asleep, False
-        held = max(demand for _, demand in self._recent)
+        held = self._recent.largest
         held = self._planned if _STILL * self._planned <= held <= self._planned else held
         woken = self._woken_at is not None
         self._woken_at = None
@@ -241,17 +241,13 @@ class Scaling:
         return Trigger.NONE if burst and trigger is not Trigger.SHORTFALL else trigger
 
     def _recommend(self, now: float, demand: float) -> None:
-        while self._recent and self._recent[0][0] <= now - self._stabilise_seconds:
-            self._recent.popleft()
-        while self._recent and self._recent[-1][1] <= demand:
-            self._recent.pop()  # a later, higher one outlives it
-        self._recent.append((now, demand))
+        self._recent.add(now, demand, self._stabilise_seconds)
 
     def _is_idle(self, now: float, limits: Limits) -> bool:
         return limits.may_sleep and self._woken_at is None and now - self._asked_at >= limits.idle_after_seconds
 
     def _fixed(self, replicas: int) -> Decision:
-        demand = max(demand for _, demand in self._recent)
+        demand = self._recent.largest
         self._planned = demand
         reason = f"{replicas} {'replica' if replicas == 1 else 'replicas'}: spec.replicas says so"
         return Decision(demand, replicas, Direction.FIXED, urgent=False, asleep=False, reason=reason)

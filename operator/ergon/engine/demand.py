@@ -306,7 +306,7 @@ class DemandKeeper:
 
     def peaks(self) -> dict[ModelKey, float]:
         """Work per second that models which generate must have places for, where known: the peak, and the forecast's p90."""
-        return {key: self.book.places[key] for key in self._planned_for if key in self.book.places}
+        return {key: rate for key, rate in self.book.places.known().items() if key in self._planned_for}
 
     def corrected(self, model: Model) -> Model:
         """The model with operating points as they were learned."""
