@@ -1,6 +1,7 @@
 """Up at once, down after a quiet while, asleep when idle; never below what the spec says."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -89,6 +90,45 @@ def test_a_growing_line_is_given_more_step_by_step_but_not_without_end() -> None
     assert demands == sorted(demands)
     assert demands[8] >= 80  # twice as much within 40 s
     assert demands[-1] == pytest.approx(160)
+
+
+BURSTY = Signals(observed=80.0, places=100.0, requests_per_second=80.0, latency_seconds=0.5, latency_target_seconds=0.2)
+
+
+def test_a_burst_within_the_places_that_are_kept_for_bursts_adds_nothing() -> None:
+    scaling = Scaling(0)
+    scaling.decide(0, 40.0, CALM, ALWAYS_ON)
+    assert all(scaling.look(now, BURSTY, ALWAYS_ON) is None for now in range(5, 120, 5))
+    assert scaling.decide(120, 40.0, BURSTY, ALWAYS_ON).work_per_second == pytest.approx(40.0)
+
+
+def test_what_comes_late_for_longer_than_a_burst_or_beyond_all_places_adds_at_once() -> None:
+    lasting, beyond = Scaling(0), Scaling(0)
+    for scaling in (lasting, beyond):
+        scaling.decide(0, 40.0, CALM, ALWAYS_ON)
+    found = [lasting.look(now, BURSTY, ALWAYS_ON) is not None for now in range(5, 140, 5)]
+    assert found.index(True) == 24  # 120 s after it began at 5 s
+    more = beyond.look(5, replace(BURSTY, observed=101.0), ALWAYS_ON)
+    assert more is not None
+    assert more.trigger is Trigger.LATENCY
+    assert more.work_per_second == pytest.approx(101.0 * 1.25)
+
+
+def test_what_the_plan_cannot_serve_is_no_burst() -> None:
+    scaling = Scaling(0)
+    scaling.decide(0, 40.0, CALM, ALWAYS_ON)
+    found = scaling.look(5, replace(BURSTY, unserved=20.0), ALWAYS_ON)
+    assert found is not None
+    assert (found.trigger, found.work_per_second) == (Trigger.SHORTFALL, pytest.approx(80.0))
+
+
+def test_a_burst_that_follows_a_quiet_while_is_a_new_one() -> None:
+    scaling = Scaling(0)
+    scaling.decide(0, 40.0, CALM, ALWAYS_ON)
+    for now in (5, 100):
+        assert scaling.look(now, BURSTY, ALWAYS_ON) is None
+    assert scaling.look(110, CALM, ALWAYS_ON) is None
+    assert scaling.look(200, BURSTY, ALWAYS_ON) is None
 
 
 def test_an_idle_model_sleeps_and_wakes_when_asked() -> None:

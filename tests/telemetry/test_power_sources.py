@@ -77,14 +77,12 @@ async def sources(site: Site) -> AsyncIterator[PowerSources]:
     await of.close()
 
 
-async def test_triton_tells_joules_watts_and_limits_by_accelerator(site: Site, sources: PowerSources) -> None:
-    site.body = PAGE
-    assert await sources.triton(site.address) == Reading(
+def test_triton_tells_joules_watts_and_limits_by_accelerator() -> None:
+    assert read_triton_page(PAGE) == Reading(
         joules={UUID_A: 18447.902, UUID_B: 1200.0},
         watts={UUID_A: 33.562, UUID_B: 16.4},
         limit_watts={UUID_A: 72.0, UUID_B: 72.0},
     )
-    assert site.asked == ["/metrics"]
 
 
 @pytest.mark.parametrize("length", range(0, len(PAGE), 7))
@@ -105,22 +103,20 @@ def test_a_build_for_cpu_tells_nothing() -> None:
     assert read_triton_page("".join(lines) + 'nv_energy_consumption{other="x"} 5\n') == Reading()
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "message"),
-    [(404, "", "answered 404"), (302, "", "answered 302"), (200, "x" * (9 << 20), "larger than 8 MiB")],
-)
-async def test_a_page_that_is_none(site: Site, sources: PowerSources, status: int, body: str, message: str) -> None:
-    site.status, site.body = status, body
-    with pytest.raises(SourceError, match=f"http://{site.address}/metrics: .*{message}"):
-        await sources.triton(site.address)
-
-
 async def test_a_source_that_is_silent_or_gone(site: Site, sources: PowerSources) -> None:
     site.wait = asyncio.Event()
     with pytest.raises(SourceError, match=r"no answer within 0\.5 s"):
-        await sources.triton(site.address)
+        await sources.prometheus("up")
+    gone = PowerSources("http://127.0.0.1:1")
     with pytest.raises(SourceError, match=r"127\.0\.0\.1:1"):
-        await sources.triton("127.0.0.1:1")
+        await gone.prometheus("up")
+    await gone.close()
+
+
+async def test_an_answer_without_end_is_not_read(site: Site, sources: PowerSources) -> None:
+    site.body = "x" * (2 << 20)
+    with pytest.raises(SourceError, match="larger than 1 MiB"):
+        await sources.prometheus("up")
 
 
 def vector(*values: str, at: float = 1000.0) -> str:
@@ -180,8 +176,6 @@ async def test_proxies_of_the_environment_are_not_used(site: Site, monkeypatch: 
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     direct = PowerSources(f"http://{site.address}")
-    site.body = PAGE
-    assert (await direct.triton(site.address)).watts
     site.body = vector("1")
     assert await direct.prometheus("up") == 1
     await direct.close()

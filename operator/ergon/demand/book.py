@@ -13,7 +13,18 @@ from ergon.demand.counters import Counters, Window, difference
 from ergon.demand.forecast import SETTLE_SECONDS, Forecast, Forecaster
 from ergon.demand.learning import Finding, Learning, ServiceKey, points_for
 from ergon.demand.peaks import Peaks
-from ergon.demand.scaling import FAST_SECONDS, STABILISE_SECONDS, Decision, Direction, Limits, Scaling, Signals, Trigger
+from ergon.demand.places import Places
+from ergon.demand.scaling import (
+    FAST_SECONDS,
+    STABILISE_SECONDS,
+    SUSTAINED_SECONDS,
+    Decision,
+    Direction,
+    Limits,
+    Scaling,
+    Signals,
+    Trigger,
+)
 from ergon.demand.work import counts_tokens, request_work, token_work
 from ergon.fleet.types import Model, ModelKey, OperatingPoint, ServerKey, Variant
 
@@ -100,6 +111,7 @@ class Book:
         self.forecaster = Forecaster(models)
         self.peaks = Peaks()
         self.findings: tuple[Finding, ...] = ()
+        self.places = Places(self.peaks, stabilise_seconds)
         self._stabilise_seconds = stabilise_seconds
         self._tracks: dict[ServerKey, dict[ModelKey, _Track]] = {}
         self._looked_at: dict[ServerKey, float] = {}
@@ -201,6 +213,7 @@ class Book:
         self.learning.forget(key)
         self.forecaster.forget(key)
         self.peaks.forget(key)
+        self.places.forget(key)
 
     def to_state(self) -> dict[str, Any]:
         """What survives a restart, as JSON can hold it: some 1 kB a model that was ever asked."""
@@ -258,7 +271,8 @@ class Book:
         forecast = self.forecaster.forecast(key, now, horizon_seconds)
         recurring = self.forecaster.recurring(key, now, horizon_seconds) if limits.may_sleep else 0.0
         # What generates has places for its peak, and for the p90: busy it is with what is expected.
-        expected = forecast.mean if self.peaks.knows(key) else forecast.p90
+        has_places = self.places.find(key, limits.percentile, forecast.p90, now)
+        expected = forecast.mean if has_places else forecast.p90
         decision = self._scaling_of(key, now).decide(now, expected, self._signals(key, now), limits, recurring)
         return self._as_demand(decision, forecast, key, now)
 
@@ -283,8 +297,10 @@ class Book:
         tracks = [self._tracks[server][key] for server in self._servers_of.get(key, ())]
         recent = [track.windows for track in tracks if track.windows and now - track.windows[-1].end_seconds <= 2 * FAST_SECONDS]
         newest, oldest = [windows[-1] for windows in recent], [windows[0] for windows in recent]
+        places = self.places.of(key)
         return Signals(
-            observed=self.forecaster.observed(key, now, FAST_SECONDS),
+            observed=self.forecaster.observed(key, now, SUSTAINED_SECONDS if places else FAST_SECONDS),
+            places=places,
             requests_per_second=sum(window.arrivals / window.seconds for window in newest),
             unserved=told.unserved,
             pending=_total_pending(newest),

@@ -15,14 +15,17 @@ import numpy as np
 
 from ergon.demand import packing
 from ergon.demand.history import Floats
-from ergon.fleet.types import ModelKey
+from ergon.fleet.types import PEAK_SECONDS, ModelKey
 
-SPAN_SECONDS = 20.0
+SPAN_SECONDS = PEAK_SECONDS
 """About the time of one generation; rates are means over so long."""
 
-LEVELS_SECONDS = (3 * 3600.0, 24 * 3600.0)
+LEVELS_SECONDS = (1800.0, 24 * 3600.0)
 """Over which the levels are smoothed that peaks are shares of; the lower peak holds. By the first the course of a day is
-followed, so that the night needs less; by the second the busiest hours need no more than what would do for the whole day."""
+followed, so that the night needs less; by the second the busiest hours need no more than what would do for the whole day.
+
+A level lags by its own time. With three hours for the first, conversations held 2.4 times what came in the evening of a day that
+varies 3:1 (docs/decisions/0703)."""
 
 MEMORY_SECONDS = 24 * 3600.0
 """What was seen so long ago counts a third."""
@@ -36,8 +39,8 @@ _BUCKETS = _STEPS_AN_OCTAVE * (_OCTAVES_BELOW + _OCTAVES_ABOVE)
 
 
 def kept_share(percentile: int) -> float:
-    """Of the work, what must find a place at once: half of what may be late is left to cold starts and moves."""
-    return 1.0 - (1.0 - percentile / 100.0) / 2
+    """Of the work, what must find a place soon enough: three fifths of what may be late are left to cold starts and moves."""
+    return 1.0 - (1.0 - percentile / 100.0) * 0.4
 
 
 @dataclass(slots=True)
@@ -50,11 +53,14 @@ class _Scale:
     growth: float = 1.0
 
     def take(self, rate: float, spans: float) -> None:
+        before = self.level
         self.level += (rate - self.level) / min(spans, self.seconds / SPAN_SECONDS)
         self.growth *= 1.0 + SPAN_SECONDS / MEMORY_SECONDS  # instead of all weights shrinking
         if rate > 0:
-            step = math.floor(math.log2(rate / self.level) * _STEPS_AN_OCTAVE) + _STEPS_AN_OCTAVE * _OCTAVES_BELOW
-            self.weight[min(max(step, 0), _BUCKETS - 1)] += rate / self.level * self.growth
+            # Places were for a multiple of the level before: the one after has the burst in it, a quarter more for 25 times.
+            ratio = rate / (before if before > 0 and spans * SPAN_SECONDS > LEAST_SECONDS else self.level)
+            step = math.floor(math.log2(ratio) * _STEPS_AN_OCTAVE) + _STEPS_AN_OCTAVE * _OCTAVES_BELOW
+            self.weight[min(max(step, 0), _BUCKETS - 1)] += ratio * self.growth
         if self.growth > 1e6:
             self.weight /= self.growth
             self.growth = 1.0
@@ -128,11 +134,6 @@ class Peaks:
         """Work per second at or below which `kept_share` of the work comes; None where too little was seen."""
         track = self._tracks.get(key)
         return track.peak(kept_share(percentile)) if track is not None else None
-
-    def knows(self, key: ModelKey) -> bool:
-        """Whether enough was seen of the model to say its peak."""
-        track = self._tracks.get(key)
-        return track is not None and track.peak(0.5) is not None
 
     def forget(self, key: ModelKey) -> None:
         """Drops a model."""

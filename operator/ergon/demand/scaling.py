@@ -5,10 +5,10 @@ and knows what one carries where.
 """
 
 import math
-from collections import deque
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ergon.demand.places import Held
 from ergon.fleet.types import Model
 
 STABILISE_SECONDS = 300.0
@@ -21,6 +21,13 @@ CENSORED_STEP = 1.25
 """Where requests wait, what is answered says what was possible, not what is asked: a quarter more is assumed a step.
 
 Steps are FAST_SECONDS apart, so a demand of twice the capacity is reached in 40 s."""
+
+SUSTAINED_SECONDS = 60.0
+"""Over which the rate of a model is seen that has places for its bursts: what is over sooner is over before a replica comes."""
+
+BURST_SECONDS = 120.0
+"""What has waited or come late for so long is no burst, whatever the rate: a burst lasts some twenty seconds, its line about as
+long again."""
 
 _WAITING_AT_LEAST = 2
 _GROWS = 1.2
@@ -53,18 +60,24 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the spec allows. `can_wake`: a gateway wakes the model when it is asked for; without one, 0 replicas count as 1."""
+    """What the spec allows. `can_wake`: a gateway wakes the model when it is asked for; without one, 0 replicas count as 1.
+
+    `percentile` of its answers is to keep the latency target.
+    """
 
     min_replicas: int = 1
     max_replicas: int | None = None
     fixed_replicas: int | None = None
     idle_after_seconds: float = 600.0
     can_wake: bool = False
+    percentile: int = 95
 
     @classmethod
     def of(cls, model: Model, *, can_wake: bool) -> "Limits":
         """The limits of a model's spec."""
-        return cls(model.min_replicas, model.max_replicas, model.fixed_replicas, model.idle_after_seconds, can_wake)
+        return cls(
+            model.min_replicas, model.max_replicas, model.fixed_replicas, model.idle_after_seconds, can_wake, model.slo_percentile
+        )
 
     @property
     def may_sleep(self) -> bool:
@@ -81,12 +94,14 @@ class Limits:
 class Signals:
     """What is seen of a model now. Work in work per second, times in seconds.
 
-    `unserved`: what the plan cannot serve of the demand. `pending`: requests that wait, None where not known. `queue_seconds`:
-    the mean wait of those answered last, None where none was. Both also as they were some ten seconds ago. `latency_seconds`:
-    the percentile of the worst server, None where not known, beside the target.
+    `observed`: what came in the last FAST_SECONDS; of a model that has places for its bursts, in SUSTAINED_SECONDS. `places`:
+    the rate that those places are for, 0 without. `unserved`: what the plan cannot serve of the demand. `pending`: requests that
+    wait, None where not known. `queue_seconds`: the mean wait of those answered last, None where none was. Both also as they were
+    some ten seconds ago. `latency_seconds`: the percentile of the worst server, None where not known, beside the target.
     """
 
     observed: float = 0.0
+    places: float = 0.0
     requests_per_second: float = 0.0
     unserved: float = 0.0
     pending: int | None = None
@@ -122,16 +137,20 @@ _LARGEST_ASSUMED = {Trigger.QUEUE: 4.0, Trigger.LATENCY: 2.0}
 class Scaling:
     """One model: what was recommended in the last minutes, when it was last asked for, what is assumed beyond what is seen."""
 
-    __slots__ = ("_asked_at", "_asleep", "_assumed", "_planned", "_recent", "_stabilise_seconds", "_stepped_at", "_woken_at")
+    __slots__ = (
+        "_asked_at", "_asleep", "_assumed", "_planned", "_pressed_at", "_recent", "_stabilise_seconds", "_stepped_at",
+        "_woken_at",
+    )  # fmt: skip
 
     def __init__(self, now: float, stabilise_seconds: float = STABILISE_SECONDS) -> None:
         """Known since `now`, which counts as asked for: nothing goes to sleep because the operator has just started."""
         self._stabilise_seconds = stabilise_seconds
-        self._recent: deque[tuple[float, float]] = deque()
+        self._recent = Held()
         self._asked_at = now
         self._woken_at: float | None = None
         self._asleep = False
         self._stepped_at = -math.inf
+        self._pressed_at: float | None = None
         self._assumed = 0.0
         self._planned = 0.0
 
@@ -169,7 +188,7 @@ class Scaling:
             since = "" if self._asked_at == -math.inf else f"no request for {_span(now - self._asked_at)}, and "
             return Decision(0.0, 0, Direction.ASLEEP, urgent=False, asleep=True, reason=f"asleep: {since}the gateway wakes it")
         expected, self._asleep = idle and self._asleep, False
-        held = max(demand for _, demand in self._recent)
+        held = self._recent.largest
         held = self._planned if _STILL * self._planned <= held <= self._planned else held
         woken = self._woken_at is not None
         self._woken_at = None
@@ -198,7 +217,7 @@ class Scaling:
 
     def _urgent(self, now: float, seen: Signals) -> tuple[Trigger, float]:
         """Why more is needed now, and how much work per second is to be planned for."""
-        trigger = _trigger(seen)
+        trigger = self._pressed(now, seen)
         if trigger is Trigger.NONE:
             self._assumed = 0.0
             return trigger, 0.0
@@ -210,18 +229,25 @@ class Scaling:
         self._assumed = min(self._assumed, _LARGEST_ASSUMED[trigger] * seen.observed)
         return trigger, max(self._assumed, seen.observed)
 
+    def _pressed(self, now: float, seen: Signals) -> Trigger:
+        """What presses. A burst within the rate that places are kept for does not: how much of it may wait was decided there."""
+        trigger = _trigger(seen)
+        if trigger is Trigger.NONE:
+            self._pressed_at = None
+            return trigger
+        if self._pressed_at is None:
+            self._pressed_at = now
+        burst = seen.observed <= seen.places and now - self._pressed_at < BURST_SECONDS
+        return Trigger.NONE if burst and trigger is not Trigger.SHORTFALL else trigger
+
     def _recommend(self, now: float, demand: float) -> None:
-        while self._recent and self._recent[0][0] <= now - self._stabilise_seconds:
-            self._recent.popleft()
-        while self._recent and self._recent[-1][1] <= demand:
-            self._recent.pop()  # a later, higher one outlives it
-        self._recent.append((now, demand))
+        self._recent.add(now, demand, self._stabilise_seconds)
 
     def _is_idle(self, now: float, limits: Limits) -> bool:
         return limits.may_sleep and self._woken_at is None and now - self._asked_at >= limits.idle_after_seconds
 
     def _fixed(self, replicas: int) -> Decision:
-        demand = max(demand for _, demand in self._recent)
+        demand = self._recent.largest
         self._planned = demand
         reason = f"{replicas} {'replica' if replicas == 1 else 'replicas'}: spec.replicas says so"
         return Decision(demand, replicas, Direction.FIXED, urgent=False, asleep=False, reason=reason)

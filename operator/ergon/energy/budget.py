@@ -3,7 +3,6 @@
 A state machine: each observation gives a verdict. Two budgets over one pool are two of these; planning holds both limits.
 """
 
-import math
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -299,8 +298,3 @@ def _feasible_reason(feasible: bool, servers_alone: bool) -> BudgetReason:
     if feasible:
         return BudgetReason.FEASIBLE
     return BudgetReason.SERVERS_ALONE if servers_alone else BudgetReason.PROTECTED_DEMAND
-
-
-def tighter(verdicts: list[Verdict]) -> float:
-    """The least watts that the budgets over one scope leave; infinite where none binds. Planning holds each limit itself."""
-    return min((verdict.watt_limit.watts for verdict in verdicts if verdict.watt_limit is not None), default=math.inf)

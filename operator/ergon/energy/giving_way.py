@@ -1,4 +1,4 @@
-"""In which order a fleet gives way to a budget, and what comes back first: typed steps, each with what it saves."""
+"""In which order a fleet gives way to a budget: typed steps, each with what it saves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,14 +69,3 @@ def give_way(excess_watts: float, savings: Sequence[Saving], shed_below_priority
             taken.append(saving)
             left -= saving.watts
     return Given(tuple(taken), sum(saving.watts for saving in taken), max(0.0, left))
-
-
-def give_back(given: Given, room_watts: float) -> tuple[Given, tuple[Saving, ...]]:
-    """What may come back within so many watts: the last that gave way first, and only as long as the next one fits too."""
-    kept = list(given.savings)
-    back: list[Saving] = []
-    left = room_watts
-    while kept and kept[-1].watts <= left:
-        left -= kept[-1].watts
-        back.append(kept.pop())
-    return Given(tuple(kept), sum(saving.watts for saving in kept), given.missing_watts), tuple(back)

@@ -311,13 +311,7 @@ class DemandKeeper:
 
     def peaks(self) -> dict[ModelKey, float]:
         """Work per second that models which generate must have places for, where known: the peak, and the forecast's p90."""
-        found = {}
-        for key in self._planned_for:
-            model, demand = self._model(key), self._demand.get(key)
-            peak = self.book.peaks.peak(key, model.slo_percentile) if model is not None else None
-            if peak is not None:
-                found[key] = max(peak, demand.p90 if demand is not None else 0.0)
-        return found
+        return {key: rate for key, rate in self.book.places.known().items() if key in self._planned_for}
 
     def corrected(self, model: Model) -> Model:
         """The model with operating points as they were learned."""

@@ -189,17 +189,21 @@ class WattLimit:
     namespaces: LabelSelector | None = None
 
 
+PEAK_SECONDS = 20.0
+"""Peaks of models that generate are means over so long: about the time of one generation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """All a plan is made from: one snapshot.
 
     `demand`: work per second by model, absent is 0. `refused`: what must not be sent to a server again. `avoided`: what keeps
     failing on a server, for reasons of that server: it goes elsewhere where there is room, and stays where there is none.
-    `leaving`: replicas that are wanted no longer and take their room until they are gone. `peaks`: work per second that
-    replicas which generate must have places for, by model, where it was seen; absent, the latency rule says how busy they may
-    be. `kept_to`: the kind of accelerator (`Pool.kind`) on which a model's new replicas are to be; absent, any. `measured`:
-    bytes that a load was measured to take, by model, variant and `Pool.weighed_as`; the larger of this and what is declared
-    counts, and no more than a server has.
+    `leaving`: replicas that are wanted no longer and take their room until they are gone. `peaks`: work per second, as
+    means over PEAK_SECONDS, that replicas which generate must have places for, by model, where it was seen; absent, the latency
+    rule says how busy they may be. `kept_to`: the kind of accelerator (`Pool.kind`) on which a model's new replicas are to be;
+    absent, any. `measured`: bytes that a load was measured to take, by model, variant and `Pool.weighed_as`; the larger of this
+    and what is declared counts, and no more than a server has.
     """
 
     pools: tuple[Pool, ...]

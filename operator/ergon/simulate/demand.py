@@ -8,7 +8,8 @@ import numpy as np
 from ergon.demand import Forecaster, Limits, Scaling, Signals
 from ergon.demand.forecast import SETTLE_SECONDS
 from ergon.demand.peaks import Peaks, kept_share
-from ergon.demand.scaling import FAST_SECONDS
+from ergon.demand.places import Places
+from ergon.demand.scaling import FAST_SECONDS, STABILISE_SECONDS, SUSTAINED_SECONDS
 from ergon.fleet.types import Model, ModelKey
 from ergon.simulate.policies.base import Observed
 from ergon.simulate.workload import Workload, work_of
@@ -49,7 +50,7 @@ class Forecasts:
         self._limits = [Limits.of(model, can_wake=False) for model in models]
         self._seen: deque[Observed] = deque(maxlen=_LOOKS)
         self._peaks = Peaks()
-        self._p90: dict[ModelKey, float] = {}
+        self._places = Places(self._peaks, STABILISE_SECONDS)
         self._generating = [(m, model) for m, model in enumerate(models) if model.counts_tokens]
 
     def learn(self, workload: Workload, end_seconds: float) -> None:
@@ -85,12 +86,13 @@ class Forecasts:
     def forecast(self, now_seconds: float) -> dict[ModelKey, float]:
         """The forecast's p90, held and raised as the operator does."""
         self._forecaster.advance(now_seconds)
+        self._peaks.advance(now_seconds)
         made = {}
         for m, model in enumerate(self._models):
             forecast = self._forecaster.forecast(model.key, now_seconds, self._horizons[model.key])
-            expected = forecast.mean if self._peaks.knows(model.key) else forecast.p90
+            has_places = self._places.find(model.key, model.slo_percentile, forecast.p90, now_seconds)
+            expected = forecast.mean if has_places else forecast.p90
             decision = self._scaling[m].decide(now_seconds, expected, self._signals(m, now_seconds), self._limits[m])
-            self._p90[model.key] = forecast.p90
             made[model.key] = decision.work_per_second
         return made
 
@@ -104,10 +106,8 @@ class Forecasts:
         return found
 
     def peaks(self, now_seconds: float) -> dict[ModelKey, float]:
-        """The operator's peaks."""
-        self._peaks.advance(now_seconds)
-        found = ((model.key, self._peaks.peak(model.key, model.slo_percentile)) for _, model in self._generating)
-        return {key: max(peak, self._p90.get(key, 0.0)) for key, peak in found if peak is not None}
+        """The operator's peaks, as found with the last forecast."""
+        return self._places.known()
 
     def _signals(self, m: int, now: float) -> Signals:
         """What Triton's statistics would show; where more than one in twenty is late, latency as twice the target."""
@@ -117,8 +117,10 @@ class Forecasts:
         requests = float(new.requests[m])
         target = self._models[m].slo_latency_seconds
         late = requests >= _JUDGED and float(new.late[m]) > _LATE_SHARE * requests
+        places = self._places.of(self._models[m].key)
         return Signals(
-            observed=self._forecaster.observed(self._models[m].key, now, FAST_SECONDS),
+            observed=self._forecaster.observed(self._models[m].key, now, SUSTAINED_SECONDS if places else FAST_SECONDS),
+            places=places,
             requests_per_second=requests / max(new.interval_seconds, 1e-9),
             pending=int(new.waiting[m]),
             pending_before=int(old.waiting[m]),

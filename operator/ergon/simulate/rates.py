@@ -4,6 +4,8 @@ Between two events (a step of the trace, a look of the policy, a change of the f
 requests a second serves batches of b = m + exp(-m), m = x t(b) / (1 - U'), what comes during one execution (Poisson), U' being
 the busy share of the others on its server; a continuous one has as many in generation as make its rate. A request counts as in
 time where l (1 + 3U / (1 - U)) of its replica, the planner's rule for p95, keeps the target, U being the planner's sum of x / mu.
+One that generates, where it finds a place soon enough: a rate z times what the replicas can do makes the last of a span of s
+seconds wait for (z - 1) s. Spans are as short as those that peaks are of; in a trace of rates they are its steps.
 """
 
 import math
@@ -15,12 +17,13 @@ from itertools import count
 import numpy as np
 
 from ergon.fleet.types import Fleet, ModelKey
+from ergon.planning.arrays import Floats
 from ergon.simulate.curves import Place
 from ergon.simulate.policies.base import Observed, Policy
 from ergon.simulate.results import WINDOW_SECONDS
 from ergon.simulate.sampling import Sampler, Used, count_joules
 from ergon.simulate.settings import Settings
-from ergon.simulate.workload import Workload, work_of
+from ergon.simulate.workload import Steps, Workload, work_of
 from ergon.simulate.world import Replica, Server, World
 
 _ROUNDS = 6
@@ -60,7 +63,8 @@ class RateRun:
         self._over = np.zeros(many, bool)
         self._on_time, self._served = np.zeros(many), np.zeros(many, bool)
         self._work, self._requests = np.zeros(many), np.zeros(many)
-        self._served_work = np.zeros(many)
+        self._spans = workload.spans or workload.steps
+        self._span_rates = np.zeros((1, many))
         self._row = -1
         self._dirty, self._changes = True, 0
         self._looked = begin
@@ -113,12 +117,19 @@ class RateRun:
         if not 0 <= row < len(steps.requests):
             self._requests = np.zeros(len(self._workload.models))
             self._work = self._requests
+            self._span_rates = self._work[None, :]
         else:
             self._requests = steps.requests[row] / steps.step_seconds
-            serving = [self._workload.models[g] for g in self._route]
-            work = np.nan_to_num(work_of(serving, steps, one)[0]) / steps.step_seconds
-            self._work = np.bincount(self._route, work, len(work)).astype(float)
+            self._work = self._rates_of(steps, one)[0]
+            parts = max(1, round(steps.step_seconds / self._spans.step_seconds))
+            self._span_rates = self._rates_of(self._spans, slice(row * parts, (row + 1) * parts))
         self._dirty = True
+
+    def _rates_of(self, steps: Steps, rows: slice) -> Floats:
+        """Work per second by row and by the model that serves it."""
+        serving = [self._workload.models[g] for g in self._route]
+        work = np.nan_to_num(work_of(serving, steps, rows)) / steps.step_seconds
+        return np.array([np.bincount(self._route, row, len(row)) for row in work]).reshape(work.shape)
 
     def _pass(self, now: float, until: float) -> None:
         """Count what happens between two events."""
@@ -194,15 +205,30 @@ class RateRun:
         """The share of each model's work whose replica keeps the target, and which models have more to do than they can."""
         kept, whole = np.zeros(len(self._slo)), np.zeros(len(self._slo))
         self._over[:] = ~self._served
+        places: dict[int, tuple[float, float]] = {}
         for replica, work in flows:
-            m, share = replica.model, busy.get(id(replica.server), 0.0)
+            m, share, place = replica.model, busy.get(id(replica.server), 0.0), replica.place
             work = max(work, 1e-12)
             whole[m] += work
             if share >= 1.0:
                 self._over[m] = True
-            elif replica.place.answer_seconds[-1] * (1 + 3 * share / (1 - share)) <= self._slo[m] * (1 + 1e-6):
+            elif place.continuous:
+                rate, waits = places.get(m, (0.0, math.inf))
+                places[m] = rate + place.work_rate[-1], min(waits, max(self._slo[m] - place.answer_seconds[-1], 0.0))
+            elif place.answer_seconds[-1] * (1 + 3 * share / (1 - share)) <= self._slo[m] * (1 + 1e-6):
                 kept[m] += work
         self._on_time = np.divide(kept, whole, out=np.zeros_like(kept), where=whole > 0)
+        for m, (rate, waits) in places.items():
+            self._on_time[m] += self._found_places(m, rate, waits)
+
+    def _found_places(self, m: int, rate: float, waits: float) -> float:
+        """Of a generating model's work in this step the share that begins within `waits` seconds, where `rate` can be done."""
+        came = self._span_rates[:, m]
+        if came.sum() <= 0:
+            return 1.0
+        line = np.maximum(came / rate - 1.0, 0.0) * self._spans.step_seconds
+        share = np.minimum(1.0, np.divide(waits, line, out=np.ones_like(line), where=line > 0))
+        return float((came * share).sum() / came.sum())
 
     def _look(self, now: float) -> None:
         passed = now - self._looked

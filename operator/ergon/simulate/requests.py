@@ -5,9 +5,7 @@ by default, or in turn, as Traefik does). A batched replica hands waiting reques
 batcher does: all that wait, up to the largest batch, at once, or after max_queue_delay where that is set and the batch is not
 full. A continuous replica takes a request as soon as fewer than its largest batch are in generation.
 
-What executes on one server shares its time by the planner's additive busy shares: a batch wants all of it, a generation the share
-of its largest rate that its requests in flight make. Where they want more than one server's time together, all are slowed alike.
-So one event a server is enough, the next completion, on a clock (`virtual`) that grows by seconds of unhindered work.
+What executes on one server shares its time by the planner's additive busy shares (`serving`).
 """
 
 import math
@@ -31,12 +29,12 @@ from ergon.simulate.results import (
     Counter,
 )
 from ergon.simulate.sampling import Sampler, Used, count_joules
+from ergon.simulate.serving import Event, Serving
 from ergon.simulate.settings import Settings
 from ergon.simulate.traces import Chunk
 from ergon.simulate.workload import Workload
-from ergon.simulate.world import Asked, Replica, Server, World
+from ergon.simulate.world import Asked, Replica, World
 
-_SAME = 1e-9
 _LEAST_WORK = 1e-6
 _LOG_SCALE = BUCKETS_A_DECADE / math.log(10)
 _LOG_OFFSET = -math.log(SMALLEST_SECONDS) * _LOG_SCALE
@@ -71,8 +69,9 @@ class RequestRun:
     ) -> None:
         self.begin, self.end = begin, end
         self._workload, self._policy, self._settings = workload, policy, settings
-        self._heap: list[tuple[float, int, int, Server | Callable[[float], None]]] = []
+        self._heap: list[Event] = []
         self._order = count()
+        self._serving = Serving(self._heap, self._order, self._later, self._answer, self._refuse)
         self._progress = progress
         self._misses_allowed = misses_allowed
         self._chance = np.random.default_rng(seed)
@@ -121,7 +120,7 @@ class RequestRun:
         world.advance(self.end)
         sampler.finish(self, self.end)
         for model, mine in enumerate(world.replicas):
-            self.model_joules[model] += sum(self._joules(replica) for replica in mine.values())
+            self.model_joules[model] += sum(self._serving.joules(replica) for replica in mine.values())
         world.gone = lambda replica: None
         self.used = count_joules(self)
         self._finish_answers()
@@ -151,7 +150,7 @@ class RequestRun:
 
     def _until(self, now: float) -> None:
         """Do all events up to a time."""
-        heap, complete = self._heap, self._complete
+        heap, complete = self._heap, self._serving.complete
         while heap and heap[0][0] <= now:
             at, _, event, what = heappop(heap)
             if event < 0:
@@ -165,7 +164,7 @@ class RequestRun:
     # -- requests -------------------------------------------------------------------------------------------------------------
 
     def _arrive(self, now: float, model: int, work: float, asked: int) -> None:
-        ready = self.world.ready[model]
+        ready, serving = self.world.ready[model], self._serving
         many = len(ready)
         if many == 1:
             replica = ready[0]
@@ -185,9 +184,9 @@ class RequestRun:
         if place.continuous:
             if replica.in_flight < place.max_batch:
                 server = replica.server
-                self._advance(server, now)
-                self._admit(replica, (now, work, asked), now)
-                self._schedule(server, now)
+                serving.advance(server, now)
+                serving.admit(replica, (now, work, asked), now)
+                serving.schedule(server, now)
             elif place.queue.max_queue and len(replica.waiting) >= place.queue.max_queue:
                 replica.outstanding -= 1
                 self._refuse(asked)
@@ -203,11 +202,11 @@ class RequestRun:
         if replica.running < queue.instances:
             if not queue.delay_seconds or len(waiting) >= place.max_batch:
                 server = replica.server
-                self._advance(server, now)
-                self._send(replica, now)
-                self._schedule(server, now)
+                serving.advance(server, now)
+                serving.send(replica, now)
+                serving.schedule(server, now)
             elif len(waiting) == 1:
-                self._send_later(replica, now + queue.delay_seconds)
+                serving.send_later(replica, now + queue.delay_seconds)
 
     def _choose(self, ready: list[Replica], many: int, model: int, now: float) -> Replica:
         if self._settings.balance == "round-robin":
@@ -247,9 +246,9 @@ class RequestRun:
                 continue
             replica.outstanding += 1
             replica.waiting.append((came, work, asked))
-        self._advance(replica.server, now)
-        self._refill(replica, now)
-        self._schedule(replica.server, now)
+        self._serving.advance(replica.server, now)
+        self._serving.refill(replica, now)
+        self._serving.schedule(replica.server, now)
 
     def _answer(self, came: float, latency: float, asked: int) -> None:
         counter = self.counters[asked]
@@ -267,153 +266,6 @@ class RequestRun:
                 raise TooLate
         ratio = scaled - counter.log_slo + _RATIO_OFFSET
         self.ratios[int(since / self._settings.step_seconds)][min(max(ratio, 0), RATIO_BUCKETS)] += 1
-
-    # -- servers --------------------------------------------------------------------------------------------------------------
-
-    def _advance(self, server: Server, now: float) -> None:
-        """Give what executes on a server its time and power up to now."""
-        passed = now - server.last
-        server.last = now
-        if passed <= 0 or not (server.batches or server.flowing):
-            return
-        given = passed * server.speed
-        server.virtual += given
-        server.awake_joules += server.awake * passed
-        server.execution_joules += server.slope * given
-        for replica in server.flowing:
-            in_flight, place = replica.in_flight, replica.place
-            replica.virtual += replica.rate * given
-            replica.busy_seconds += place.share[in_flight] * given
-            replica.joules += place.slope_watts[in_flight] * given
-
-    def _schedule(self, server: Server, now: float) -> None:
-        """Find the server's speed and power anew, and its next completion."""
-        wanted, slope, awake, soonest = 0.0, 0.0, 0.0, math.inf
-        batches = server.batches
-        if batches:
-            wanted = float(len(batches))
-            soonest = batches[0][0] - server.virtual
-            for _, _, replica, size, _ in batches:
-                place = replica.place
-                slope += place.slope_watts[size]
-                if place.awake_watts > awake:
-                    awake = place.awake_watts
-        for replica in server.flowing:
-            place, in_flight = replica.place, replica.in_flight
-            wanted += place.share[in_flight]
-            slope += place.slope_watts[in_flight]
-            if place.awake_watts > awake:
-                awake = place.awake_watts
-            left = (replica.flow[0][0] - replica.virtual) / replica.rate
-            if left < soonest:
-                soonest = left
-        server.speed = speed = 1.0 / wanted if wanted > 1.0 else 1.0
-        server.slope, server.awake = slope, awake
-        server.event += 1
-        if soonest < math.inf:
-            heappush(self._heap, (now + (soonest if soonest > 0 else 0.0) / speed, next(self._order), server.event, server))
-
-    def _send(self, replica: Replica, now: float) -> None:
-        """Begin an execution of what waits, up to the largest batch; the server's time is up to date."""
-        place, waiting, server = replica.place, replica.waiting, replica.server
-        limit = place.queue.timeout_seconds
-        if limit:
-            while waiting and now - waiting[0][0] > limit:
-                replica.outstanding -= 1
-                self._refuse(waiting.popleft()[2])
-        size = len(waiting)
-        if not size:
-            return
-        if size <= place.max_batch:
-            batch = list(waiting)
-            waiting.clear()
-        else:
-            size = place.max_batch
-            batch = [waiting.popleft() for _ in range(size)]
-        replica.running += 1
-        heappush(server.batches, (server.virtual + place.seconds[size], next(self._order), replica, size, batch))
-
-    def _send_later(self, replica: Replica, at: float) -> None:
-        if replica.timer >= at:
-            return
-        replica.timer = at
-
-        def due(now: float) -> None:
-            if replica.waiting and replica.running < replica.place.queue.instances:
-                self._advance(replica.server, now)
-                self._refill(replica, now)
-                self._schedule(replica.server, now)
-
-        self._later(at, due)
-
-    def _refill(self, replica: Replica, now: float) -> None:
-        """Begin what can begin, now that an instance or a place is free."""
-        place, waiting = replica.place, replica.waiting
-        if place.continuous:
-            limit = place.queue.timeout_seconds
-            while waiting and replica.in_flight < place.max_batch:
-                first = waiting.popleft()
-                if limit and now - first[0] > limit:
-                    replica.outstanding -= 1
-                    self._refuse(first[2])
-                else:
-                    self._admit(replica, first, now)
-            return
-        delay = place.queue.delay_seconds
-        while waiting and replica.running < place.queue.instances:
-            if delay and len(waiting) < place.max_batch and now < waiting[0][0] + delay - _SAME:
-                self._send_later(replica, waiting[0][0] + delay)
-                return
-            self._send(replica, now)
-
-    def _admit(self, replica: Replica, request: Asked, now: float) -> None:
-        """Take a request into the running generation; its first token comes at the latency of so many in flight."""
-        came, work, asked = request
-        place, server = replica.place, replica.server
-        replica.in_flight = in_flight = replica.in_flight + 1
-        if in_flight == 1 and replica not in server.flowing:
-            server.flowing.append(replica)
-        replica.rate = place.work_rate[in_flight] / in_flight
-        heappush(replica.flow, (replica.virtual + work, asked))
-        self._answer(came, now - came + place.answer_seconds[in_flight] / server.speed, asked)
-
-    def _complete(self, server: Server, now: float) -> None:
-        """Something on a server is done: answer it, and begin what waits."""
-        self._advance(server, now)
-        batches, done = server.batches, server.virtual + _SAME
-        while batches and batches[0][0] <= done:
-            _, _, replica, size, batch = heappop(batches)
-            place = replica.place
-            seconds = place.seconds[size]
-            replica.running -= 1
-            replica.busy_seconds += seconds
-            replica.joules += seconds * place.slope_watts[size]
-            later = place.answer_seconds[size] - seconds
-            if later > _SAME:
-                answered = replica.answered
-                while answered and answered[0][0] <= now:
-                    replica.outstanding -= answered.popleft()[1]
-                answered.append((now + later, size))
-            else:
-                replica.outstanding -= size
-            answer = self._answer
-            for came, _, asked in batch:
-                answer(came, now - came + later, asked)
-            if replica.waiting:
-                self._refill(replica, now)
-        for replica in tuple(server.flowing):
-            flow, reached = replica.flow, replica.virtual * (1 + 1e-12) + _SAME
-            while flow and flow[0][0] <= reached:
-                heappop(flow)
-                replica.in_flight -= 1
-                replica.outstanding -= 1
-            if replica.waiting:
-                self._refill(replica, now)
-            if replica.in_flight:
-                replica.rate = replica.place.work_rate[replica.in_flight] / replica.in_flight
-            else:
-                server.flowing.remove(replica)
-        self._schedule(server, now)
 
     # -- looking --------------------------------------------------------------------------------------------------------------
 
@@ -459,7 +311,7 @@ class RequestRun:
         for servers in self.world.servers:
             for server in servers:
                 if server.batches or server.flowing:
-                    self._advance(server, now)
+                    self._serving.advance(server, now)
 
     def _finish_answers(self) -> None:
         """Answers to requests that came before the end, though energy is counted up to the end only."""
@@ -469,16 +321,6 @@ class RequestRun:
             if not any(server.batches or server.flowing for servers in self.world.servers for server in servers):
                 break
             self._until(heap[0][0])
-
-    def _joules(self, replica: Replica) -> float:
-        """Execution joules of a replica, those of what executes at this moment by the part that is done."""
-        joules = replica.joules
-        server = replica.server
-        for ends, _, owner, size, _ in server.batches:
-            if owner is replica:
-                done = owner.place.seconds[size] - (ends - server.virtual)
-                joules += done * owner.place.slope_watts[size]
-        return joules
 
     def _keep_figures(self, replica: Replica) -> None:
         self.model_joules[replica.model] += replica.joules

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ergon.fleet.types import Fleet, Model, ModelKey
-from ergon.planning import Effort, plan
+from ergon.planning import plan
 from ergon.planning.arrays import Floats
+from ergon.simulate.bound import bound
 from ergon.simulate.curves import Place, build_places
 from ergon.simulate.demand import Forecasts, Future
+from ergon.simulate.job import Job, Mode
 from ergon.simulate.policies.base import Fixed, Observed, Policy, Target
 from ergon.simulate.policies.cost import cheapest_mix
 from ergon.simulate.policies.ergon import PLAN_SECONDS, Ergon
@@ -19,43 +21,20 @@ from ergon.simulate.policies.homes import Home, energy_best, fixed_target, homes
 from ergon.simulate.policies.hpa import Hpa
 from ergon.simulate.rates import RateRun
 from ergon.simulate.requests import Progress, RequestRun, TooLate
-from ergon.simulate.results import Accounts, ModelResult, Result, Series
+from ergon.simulate.results import ModelResult, Result
 from ergon.simulate.sampling import Sampler
-from ergon.simulate.settings import Settings
 from ergon.simulate.sizing import ENOUGH, ENOUGH_EACH, NoSize, smallest, smallest_each
 from ergon.simulate.traces import BadTrace, Chunk
 from ergon.simulate.workload import Workload, work_of
 
-Mode = Literal["requests", "rate"]
 PEAK_SHARE = 0.995
 """Of a model's steps that its first guess of a fixed size carries."""
 
 SCALE, SMALLEST_SCALE = 1.05, 0.3
 """Packings to freeze are tried for 5 % more demand each, from 0.3 of the peak."""
 
-BOUND_SECONDS = 300.0
-_BOUND_EFFORT = Effort(caps=0, closings=0, rounds=0, fills=(1.0,))
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to simulate: [begin, end) of a workload; what came before may be learnt from. `clock` gives CPU seconds.
-
-    `effort` of planning, the normal one if absent; `improve_seconds`: how often Ergon seeks better places, beyond mending.
-    """
-
-    fleet: Fleet
-    workload: Workload
-    settings: Settings
-    mode: Mode
-    seed: int
-    begin: float
-    end: float
-    general: ModelKey | None = None
-    effort: Effort | None = None
-    improve_seconds: float = PLAN_SECONDS
-    clock: Callable[[], float] = lambda: 0.0
-    progress: Callable[[str, float], None] = lambda what, share: None
+_CLOSE = 2.0
+"""An estimate knows the latency rule and no bursts: it has been 1.5 times what a size found by trying draws."""
 
 
 @dataclass
@@ -120,7 +99,7 @@ class Simulation:
             "cost": self._cost,
             "general": self._general,
             "general-hpa": self._general_hpa,
-            "bound": self._bound,
+            "bound": lambda: bound(self.job, self.fleet, self.work, self.rows),
         }
         return builders[name]()
 
@@ -308,34 +287,50 @@ class Simulation:
             return False
         return self._keeps(found[at]) and not short
 
-    def _best_homes(self) -> dict[int, Home]:
-        return {
-            m: energy_best(
-                homes_of(self.fleet, self.places.values(), self.models[m].key), float(self.peak[m]), float(self.mean[m])
-            )
-            for m in self.asked
-        }
+    def _homes(self, m: int, load: float) -> list[Home]:
+        """Where a model may be: its best variant on each pool, the one that draws least at this load first."""
+        by_pool: dict[str, list[Home]] = {}
+        for home in homes_of(self.fleet, self.places.values(), self.models[m].key):
+            by_pool.setdefault(home.pool.name, []).append(home)
+        mean = float(self.mean[m])
+        best = [energy_best(homes, load, mean) for homes in by_pool.values()]
+        return sorted(best, key=lambda home: (home.watts(home.pods(load), mean), home.pool.name))
 
-    def _dedicated(self) -> Result:
-        homes = self._best_homes()
-        guesses = [homes[m].pods(float(self.peak[m])) for m in self.asked]
-        most = [homes[m].pool.servers_max * homes[m].slots for m in self.asked]
+    def _sizes(self, homes: dict[int, Home]) -> dict[int, int]:
+        """The smallest fixed sizes of models that are alone, all tried at once."""
+        numbers = list(homes)
 
         def shares(counts: Sequence[int], open_: Sequence[int]) -> list[float]:
-            target, _ = fixed_target(
-                self.fleet, {self.models[self.asked[i]].key: [(homes[self.asked[i]], counts[i])] for i in open_}
-            )
-            only = [self.asked[i] for i in open_]
+            only = [numbers[i] for i in open_]
+            pods = {self.models[m].key: [(homes[m], counts[i])] for i, m in zip(open_, only, strict=True)}
+            target, _ = fixed_target(self.fleet, pods)
             tried = self.run(Fixed("dedicated", target), only=only, what=f"dedicated, sizes of {len(only)} models")
             return [tried.models[m].within_share for m in only]
 
-        counts = smallest_each(shares, guesses, most)
-        sizes = {self.models[m].key: [(homes[m], count)] for m, count in zip(self.asked, counts, strict=True)}
-        target, short = fixed_target(self.fleet, sizes)
-        return self.run(Fixed("dedicated", target), size=f"{sum(counts)} pods", notes=short)
+        guesses = [homes[m].pods(float(self.peak[m])) for m in numbers]
+        most = [homes[m].pool.servers_max * homes[m].slots for m in numbers]
+        return dict(zip(numbers, smallest_each(shares, guesses, most), strict=True))
+
+    def _dedicated(self) -> Result:
+        """Each model on the pool on which the size that it needs draws least: the two best by their estimates are sized."""
+        options = {m: self._homes(m, float(self.peak[m])) for m in self.asked}
+        sized = {m: (options[m][0], count) for m, count in self._sizes({m: homes[0] for m, homes in options.items()}).items()}
+        second = {m: homes[1] for m, homes in options.items() if len(homes) > 1 and self._close(m, homes[0], homes[1])}
+        for m, count in (self._sizes(second) if second else {}).items():
+            home, mean = second[m], float(self.mean[m])
+            if home.watts(count, mean) < sized[m][0].watts(sized[m][1], mean):
+                sized[m] = (home, count)
+        target, short = fixed_target(self.fleet, {self.models[m].key: [part] for m, part in sized.items()})
+        return self.run(Fixed("dedicated", target), size=f"{sum(count for _, count in sized.values())} pods", notes=short)
+
+    def _close(self, m: int, best: Home, other: Home) -> bool:
+        """Whether the estimates of two homes are too close to leave it at them."""
+        peak, mean = float(self.peak[m]), float(self.mean[m])
+        return other.watts(other.pods(peak), mean) < _CLOSE * best.watts(best.pods(peak), mean)
 
     def _hpa(self) -> Result:
-        homes = self._best_homes()
+        """On the pool that draws least for the mean, which is what the scaled size follows."""
+        homes = {m: self._homes(m, float(self.mean[m]))[0] for m in self.asked}
         return self.run(Hpa("hpa", self.fleet, self.models, homes, self.work[0]))
 
     def _cost(self) -> Result:
@@ -408,52 +403,6 @@ class Simulation:
         first = np.zeros(len(self.models))
         first[number] = work[0]
         return self.run(Hpa("general-hpa", self.fleet, self.models, {number: home}, first), route=route)
-
-    def _bound(self) -> Result:
-        """The planner's lower bound, a plan's free of cold starts, hold times and moves, for the mean of every five minutes."""
-        job, step = self.job, self.job.workload.steps.step_seconds
-        every = max(1, round(BOUND_SECONDS / step))
-        began = job.clock()
-        watts = np.zeros(len(self.work))
-        for row in range(0, len(self.work), every):
-            part = self.work[row : row + every].mean(axis=0)
-            demand = {model.key: float(work) for model, work in zip(self.models, part, strict=True)}
-            made = plan(replace(self.fleet, demand=demand, current=()), effort=_BOUND_EFFORT)
-            watts[row : row + every] = made.lower_bound_watts
-            job.progress("bound", row / len(self.work))
-        steps = job.workload.steps
-        requests = steps.requests[self.rows]
-        none = np.zeros((len(watts), len(self.fleet.pools)))
-        nans = np.full(len(watts), np.nan)
-        return Result(
-            policy="bound",
-            mode=job.mode,
-            seed=job.seed,
-            seconds=job.end - job.begin,
-            models=tuple(
-                ModelResult(str(model.key), round(float(asked)), round(float(asked)), 0, None, None, None, None, 0.0)
-                for model, asked in zip(self.models, requests.sum(axis=0), strict=True)
-            ),
-            accounts=Accounts(float(watts.sum()) * step, 0.0, 0.0, 0.0, 0.0, 0.0),
-            pools=tuple(pool.name for pool in self.fleet.pools),
-            pool_joules=(0.0,) * len(self.fleet.pools),
-            series=Series(
-                job.begin + step * np.arange(1, len(watts) + 1, dtype=float),
-                requests.sum(axis=1) / step,
-                nans,
-                watts,
-                nans,
-                none,
-                none,
-                nans,
-            ),
-            loads=0,
-            unloads=0,
-            boots=0,
-            worst_window=1.0,
-            solver_seconds=job.clock() - began,
-            notes=("a lower bound by the planner's law of power, not a way to run a fleet; its joules are one sum",),
-        )
 
 
 def _only(workload: Workload, models: Sequence[int]) -> Workload:

@@ -15,9 +15,6 @@ from yarl import URL
 
 from ergon.energy.meters import Reading
 
-PAGE_LIMIT_BYTES = 8 << 20
-"""A page of a server with 1,000 models is 830 KB (165 KB with 200)."""
-
 ANSWER_LIMIT_BYTES = 1 << 20
 STALE_SECONDS = 300.0
 """Prometheus itself repeats a series for so long after its last scrape."""
@@ -35,7 +32,7 @@ class SourceError(Exception):
 
 
 class PowerSources:
-    """One session for all sources. Created inside a running event loop; `close` it there too.
+    """One session for all queries. Created inside a running event loop; `close` it there too.
 
     `prometheus_url`: of the operator's own settings, never of an object; None: there is no Prometheus.
     """
@@ -49,17 +46,6 @@ class PowerSources:
         """Close the connections."""
         await self._session.close()
 
-    async def triton(self, address: str) -> Reading:
-        """What a server's metrics page (`address` is "ip:8002") says of its accelerators. Raises SourceError.
-
-        Empty where Triton has no power figures: builds for CPU, and MIG slices.
-        """
-        url = URL(f"http://{address}/metrics")
-        status, body = await self._get(url, PAGE_LIMIT_BYTES)
-        if status != 200:
-            raise SourceError(f"{url}: answered {status}")
-        return read_triton_page(body.decode("utf-8", errors="replace"))
-
     async def prometheus(self, query: str, now_seconds: float | None = None) -> float:
         """The one number that a query gives now. With `now_seconds` (since the epoch) an older sample is refused.
 
@@ -68,11 +54,10 @@ class PowerSources:
         if self._prometheus is None:
             raise SourceError("no Prometheus is configured: give the operator its address (--prometheus-url)")
         url = (self._prometheus / "api/v1/query").with_query(query=query)
-        status, body = await self._get(url, ANSWER_LIMIT_BYTES, name=str(self._prometheus))
+        status, body = await self._get(url, str(self._prometheus))
         return read_prometheus_answer(query, status, body, now_seconds)
 
-    async def _get(self, url: URL, limit_bytes: int, name: str | None = None) -> tuple[int, bytes]:
-        shown = name or str(url)
+    async def _get(self, url: URL, shown: str) -> tuple[int, bytes]:
         try:
             async with (
                 asyncio.timeout(self._seconds),
@@ -82,8 +67,8 @@ class PowerSources:
                 async for part in response.content.iter_any():
                     parts.append(part)
                     size += len(part)
-                    if size > limit_bytes:
-                        raise SourceError(f"{shown}: the answer is larger than {limit_bytes >> 20} MiB")
+                    if size > ANSWER_LIMIT_BYTES:
+                        raise SourceError(f"{shown}: the answer is larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
                 return response.status, b"".join(parts)
         except TimeoutError:
             raise SourceError(f"{shown}: no answer within {self._seconds:g} s") from None
