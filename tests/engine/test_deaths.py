@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ergon.engine import jobs
+from ergon.engine.effects import Effects
 from ergon.engine.server import LAST_REPAIR_PAUSE_SECONDS, ServerAgent
 from ergon.fleet.types import ModelKey
 from ergon.reconcile.observed import IndexState
@@ -71,7 +72,7 @@ class Triton:
 async def died_and_repaired(server: ServerAgent, monkeypatch: pytest.MonkeyPatch, answered: int = 0) -> float:
     """One death, after so many answers, and its repair, which ends as a load that succeeded; the pause before it."""
     unused: Any = None
-    effects = jobs.Effects(unused, lambda seconds: True, unused, unused, unused, unused)
+    effects = Effects(unused, lambda seconds: True, unused, unused, unused, unused)
     server.triton = Triton()  # type: ignore[assignment]
 
     async def loaded(agent: ServerAgent, key: ModelKey, *_: object) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ergon.engine import jobs
 from ergon.engine.cached_pods import PodRecord
+from ergon.engine.effects import Effects
 from ergon.engine.server import ServerAgent
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.reconcile.observed import Failure
@@ -39,9 +40,9 @@ def agent(store: ModelStore) -> ServerAgent:
     )
 
 
-def effects(changed: Callable[[ModelKey], None]) -> jobs.Effects:
+def effects(changed: Callable[[ModelKey], None]) -> Effects:
     unused: Any = None
-    return jobs.Effects(
+    return Effects(
         resolve=unused,
         may_act=lambda seconds: True,
         changed=changed,

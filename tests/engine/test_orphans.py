@@ -7,6 +7,7 @@ import pytest
 
 from ergon.engine import jobs
 from ergon.engine.cached_pods import PodRecord
+from ergon.engine.effects import Effects, MemoryFull
 from ergon.engine.server import ORPHAN_SECONDS, STUCK_SECONDS, ServerAgent
 from ergon.fleet.types import ModelKey, ServerKey
 from ergon.reconcile.observed import Drain, Job, JobKind, JobPhase
@@ -93,11 +94,11 @@ async def test_who_waits_for_memory_that_only_a_new_pod_frees_is_told_so() -> No
     server.fact(KEY).memory_bytes = server.fact(other).memory_bytes = 60 << 20
     server.fact(KEY).stuck = True
     unused: Any = None
-    effects = jobs.Effects(unused, unused, lambda key: None, unused, unused, unused)
+    effects = Effects(unused, unused, lambda key: None, unused, unused, unused)
     waiting, new = ModelKey("team", "new"), variant(memory=90)
     reserving = asyncio.create_task(jobs._reserve(server, waiting, new, server.fact(waiting), effects))
     await asyncio.sleep(600)
     assert not reserving.done(), "another model, which may leave, is in the way too"
     server.fact(other).memory_bytes = 0
-    with pytest.raises(jobs.MemoryFull, match=r"team/hangs holds memory of cpu-0 .*kubectl delete pod ergon-cpu-0"):
+    with pytest.raises(MemoryFull, match=r"team/hangs holds memory of cpu-0 .*kubectl delete pod ergon-cpu-0"):
         await reserving

@@ -23,6 +23,23 @@ async def test_cancelling_stops_and_removes(store: ModelStore, sources: Sources,
     await store.cancel(job)
 
 
+async def test_what_a_stopped_fetch_has_brought_wholly_is_not_brought_again(store: ModelStore, sources: Sources) -> None:
+    sources.add("stopped", {"config.pbtxt": "", "1/first": b"\1" * 100_000, "1/weights": b"\1" * 8_000_000})
+    slow = sources.serve_s3("--bwlimit=1M")
+    job = await store.fetch(source_of("s3://models/stopped", secret_for(slow)), "t.stopped-1")
+
+    async def first_is_there() -> bool:
+        return (await store.progress(job)).files_done >= 2
+
+    await until(first_is_there)
+    await store.stop(job)
+    assert (await store.progress(job)).finished
+    again = await fetched(store, source_of("s3://models/stopped", secret_for(sources.serve_s3())), "t.stopped-1")
+    assert again.error is None
+    assert again.files_checked == 2
+    assert again.bytes_done == 8_000_000
+
+
 async def test_a_new_operator_takes_over_a_fetch_that_still_runs(store: ModelStore, sources: Sources) -> None:
     sources.add("handed", {"config.pbtxt": "", "1/weights": b"\1" * 3_000_000})
     slow = sources.serve_s3("--bwlimit=500k")

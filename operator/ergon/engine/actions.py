@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from ergon.engine import jobs
+from ergon.engine.effects import Effects
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.fleet.types import ModelKey
@@ -16,7 +17,7 @@ log = logging.getLogger("ergon.actions")
 class Executor:
     """Starts jobs; a replica has at most one, so a decision made again while it runs changes nothing."""
 
-    def __init__(self, servers: Servers, effects: jobs.Effects) -> None:
+    def __init__(self, servers: Servers, effects: Effects) -> None:
         self._servers = servers
         self._effects = effects
 

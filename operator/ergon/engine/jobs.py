@@ -4,19 +4,19 @@ Each is a coroutine of its own, cancellable at every await; what it learns it wr
 """
 
 import asyncio
-import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from ergon.api.quantities import format_bytes
+from ergon.engine.effects import CALL_SECONDS, Effects, LoadHung, MemoryFull, NotLeading, SecretInvalid, guard, note_phase
+from ergon.engine.fetching import discard_incoming, fetch
 from ergon.engine.server import Facts, ServerAgent
 from ergon.fleet.types import ModelKey, Variant
-from ergon.fleet.types import Source as SourceReference
 from ergon.reconcile.failing import keeps_failing
-from ergon.reconcile.observed import ColdStart, Failure, IndexState, Job, JobKind, JobPhase
+from ergon.reconcile.observed import ColdStart, Failure, IndexState, Job, JobPhase
 from ergon.store.errors import (
     AccessDenied,
     DiskFull,
@@ -28,57 +28,18 @@ from ergon.store.errors import (
     StoreError,
     StoreUnavailable,
 )
-from ergon.store.observed import FetchJob
-from ergon.store.sources import Source
-from ergon.triton.configuration import InstanceKind, compose
+from ergon.triton.configuration import compose
 from ergon.triton.errors import ConfigurationInvalid, LoadRefused, OutcomeUnknown, ServerUnavailable, TritonError, WrongKey
 
 log = logging.getLogger("ergon.jobs")
 Work = Coroutine[Any, Any, None]
 
-CALL_SECONDS = 8.0
-"""Deadline of one call to Triton: shorter than the Lease, so that a leader that lost it has nothing in flight."""
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
-PROGRESS_SECONDS = 0.05
 ROOM_SECONDS = 0.3
 UNLOAD_SECONDS = 30.0
 MEASURED_ROOM_SECONDS = 30.0
 """How long a replica waits for the room that it was measured to need, where there is as much as it declares."""
-
-
-class NotLeading(Exception):
-    """The Lease does not outlive the next call, so the call is not made."""
-
-
-class SecretInvalid(Exception):
-    """The Secret a source names is not there, may not be read, or is not of type ergon.dev/source."""
-
-
-class MemoryFull(Exception):
-    """A server has room for what the variant declares, and not for what it was measured to take; or holds what does not end."""
-
-
-class LoadHung(Exception):
-    """A load took longer than the variant's loadTimeout; nothing frees it but a new pod."""
-
-
-@dataclass(frozen=True)
-class Effects:
-    """What jobs need from outside: credentials, permission to act, and whom to tell.
-
-    `tell(key, kind, reason, message)` writes an event on the model. `waited`: seconds for which it was planned and no
-    replica answered. `started`: told how long a model took until it was loaded, that wait included.
-    """
-
-    resolve: Callable[[ModelKey, SourceReference], Awaitable[Source]]
-    may_act: Callable[[float], bool]
-    changed: Callable[[ModelKey], None]
-    observe: Callable[[str, float], None]
-    instance_kind: Callable[[str], InstanceKind]
-    tell: Callable[[ModelKey, str, str, str], None]
-    waited: Callable[[ModelKey], float] = lambda key: 0.0
-    started: Callable[[ModelKey, float], None] = lambda key, seconds: None
 
 
 def start(agent: ServerAgent, key: ModelKey, job: Job, work: Work, effects: Effects) -> None:
@@ -108,26 +69,18 @@ def start(agent: ServerAgent, key: ModelKey, job: Job, work: Work, effects: Effe
     facts.task = asyncio.create_task(run(), name=f"{job.kind} {key} on {agent.key}")
 
 
-def incoming_id(key: ModelKey, variant: Variant) -> str:
-    """Where in the store a variant's files are fetched to."""
-    return f"{key.served_name}-{variant.content_revision}"
-
-
 async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects) -> None:
     """Fetch (unless the files are there), configure and load a variant; a failure is written into the facts."""
     loop, facts = asyncio.get_running_loop(), agent.fact(key)
     began, held_bytes, waited = loop.time(), facts.memory_bytes, effects.waited(key)
     try:
-        async with agent.fetch_slots:
-            fetching = loop.time()
-            if facts.file_revision != variant.content_revision:
-                _phase(agent, key, variant, JobPhase.DOWNLOADING, "", effects)
-                await _fetch(agent, key, variant, facts, effects)
-            fetched = loop.time()
+        fetch_seconds = 0.0
+        if facts.file_revision != variant.content_revision:
+            fetch_seconds = await fetch(agent, key, variant, facts, effects)
         await _reserve(agent, key, variant, facts, effects)
         async with agent.load_slots:
             loading = loop.time()
-            _phase(agent, key, variant, JobPhase.LOADING, "", effects)
+            note_phase(agent, key, variant, JobPhase.LOADING, "", effects)
             await _weighed(agent, key, variant, facts, effects)
     except (SecretInvalid, StoreError, TritonError, LoadHung, MemoryFull) as error:
         _remember(agent, key, variant, facts, error, loop.time())
@@ -140,17 +93,17 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
     facts.failure, facts.healthy, facts.sent, facts.hung, facts.stuck = None, True, False, False, False
     facts.index, facts.loaded_revision = IndexState.READY, variant.load_revision
     facts.memory_bytes = agent.needed_bytes(key, variant)
-    facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began, waited)
+    facts.cold_start = ColdStart(fetch_seconds, loop.time() - loading, loop.time() - began, waited)
     effects.started(key, waited + loop.time() - began)
     effects.observe("server", waited)
-    effects.observe("fetch", fetched - fetching)
+    effects.observe("fetch", fetch_seconds)
     effects.observe("load", loop.time() - loading)
     log.info(
         "%s variant %s is loaded on %s: %.2f s to fetch, %.2f s to load",
         key,
         variant.name,
         agent.key,
-        fetched - fetching,
+        fetch_seconds,
         loop.time() - loading,
     )
 
@@ -158,7 +111,7 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
 async def unload(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
     """Unload a model, wait until Triton says so, then remove its files."""
     facts, name = agent.fact(key), key.served_name
-    _guard(effects)
+    guard(effects)
     agent.weighing.begin()
     try:
         await agent.triton.unload(name, CALL_SECONDS)
@@ -173,18 +126,12 @@ async def unload(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
 async def remove(agent: ServerAgent, key: ModelKey, effects: Effects) -> None:
     """Remove a model's files from a server's store."""
     facts = agent.fact(key)
-    _guard(effects)
+    guard(effects)
     await agent.store.remove(key.served_name)
-    await _discard_incoming(agent, facts)
+    await discard_incoming(agent, facts)
     facts.has_files, facts.file_revision, facts.drain, facts.failure = False, None, None, None
     log.info("%s is gone from %s", key, agent.key)
     _retry_those_without_room(agent, effects)
-
-
-async def _discard_incoming(agent: ServerAgent, facts: Facts) -> None:
-    if facts.incoming:
-        await agent.store.discard(facts.incoming)
-        facts.incoming = ""
 
 
 def _retry_those_without_room(agent: ServerAgent, effects: Effects) -> None:
@@ -207,7 +154,7 @@ async def repair(agent: ServerAgent, key: ModelKey, variant: Variant, effects: E
     if facts.repaired_in_vain and not any(other.healthy for other in others):
         agent.condemned = f"the process of {key} died again, and no other model answers"
     log.warning("%s on %s is READY in the index but its process is dead: it is unloaded and loaded again", key, agent.key)
-    _guard(effects)
+    guard(effects)
     await agent.triton.unload(key.served_name, CALL_SECONDS)
     facts.repaired_at_seconds, facts.repairs = now, facts.repairs + 1
     facts.loaded_revision, facts.statistics = None, None
@@ -230,7 +177,7 @@ async def _reserve(agent: ServerAgent, key: ModelKey, variant: Variant, facts: F
                 )
             if hindered := agent.hindered_by(key, needed):
                 raise MemoryFull(_not_ended(agent, hindered))
-            _phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)
+            note_phase(agent, key, variant, JobPhase.QUEUED, "there is no room until what leaves the server is unloaded", effects)
             if key not in agent.without_room:
                 agent.without_room.add(key)
                 agent.wake(list(agent.facts))  # whose room it is, and who is not planned here any more, is to go
@@ -262,54 +209,6 @@ async def _weighed(agent: ServerAgent, key: ModelKey, variant: Variant, facts: F
         agent.weighing.end()
 
 
-async def _fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
-    store, incoming = agent.store, incoming_id(key, variant)
-    source = await store.locate(await effects.resolve(key, variant.source))
-    needed = (await store.size(source)).total_bytes
-    free = await agent.disk_left(needed)
-    if needed > free and needed - await store.fetched_bytes(incoming) > free:
-        raise DiskFull(
-            f"{variant.source.uri} has {format_bytes(needed)}, the store of {agent.key} has {format_bytes(max(0, free))} left"
-        )
-    _guard(effects)
-    if facts.incoming != incoming:
-        await _discard_incoming(agent, facts)
-    facts.incoming = incoming
-    agent.fetching[key] = needed
-    try:
-        await _follow_fetch(agent, key, variant, effects, await store.fetch(source, incoming), needed)
-    finally:
-        agent.fetching.pop(key, None)
-    agent.fetched_bytes += needed
-    await store.validate(incoming, variant.backend)
-    _guard(effects)
-    facts.has_files, facts.file_revision = True, None  # until it is known to have succeeded
-    await store.publish(incoming, key.served_name, variant.content_revision)
-    facts.file_revision, facts.incoming = variant.content_revision, ""
-
-
-async def _follow_fetch(
-    agent: ServerAgent, key: ModelKey, variant: Variant, effects: Effects, job: FetchJob, needed: int
-) -> None:
-    store = agent.store
-    try:
-        while True:
-            progress = await store.progress(job)
-            if progress.finished:
-                break
-            agent.fetching[key] = max(0, needed - progress.bytes_done)
-            share = f"{format_bytes(progress.bytes_done)} of {format_bytes(needed)}" if needed > 100_000_000 else ""
-            _phase(agent, key, variant, JobPhase.DOWNLOADING, share, effects)
-            await asyncio.sleep(PROGRESS_SECONDS)
-    except asyncio.CancelledError:
-        if not agent.closing:
-            with contextlib.suppress(StoreError):
-                await store.cancel(job)
-        raise
-    if progress.error is not None:
-        raise progress.error
-
-
 async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> None:
     name = key.served_name
     text = await agent.store.read_config(name)
@@ -326,7 +225,7 @@ async def _load(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Fact
     )
     await _settled(facts)
     while True:
-        _guard(effects)
+        guard(effects)
         facts.sent = True
         facts.sending = asyncio.create_task(agent.triton.load(name, config, variant.load_timeout_seconds))
         try:
@@ -361,19 +260,6 @@ async def _wait_unloaded(agent: ServerAgent, name: str, seconds: float) -> None:
         await asyncio.sleep(pause)
         pause = min(1.0, pause * 1.5)
     raise ServerUnavailable(f"{name} is still unloading after {seconds:g} s")
-
-
-def _phase(agent: ServerAgent, key: ModelKey, variant: Variant, phase: JobPhase, message: str, effects: Effects) -> None:
-    facts = agent.fact(key)
-    job = Job(JobKind.BRING_UP, variant.load_revision, phase, message)
-    if facts.job != job:
-        facts.job = job
-        effects.changed(key)
-
-
-def _guard(effects: Effects) -> None:
-    if not effects.may_act(CALL_SECONDS):
-        raise NotLeading
 
 
 _PASSING = (ServerUnavailable, StoreUnavailable, JobLost)

@@ -3,7 +3,7 @@
 import base64
 import binascii
 
-from ergon.engine.jobs import SecretInvalid
+from ergon.engine.effects import SecretInvalid
 from ergon.engine.settings import Settings
 from ergon.fleet.types import ModelKey
 from ergon.fleet.types import Source as SourceReference

@@ -112,6 +112,7 @@ class ServerAgent:
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
     statistics and that page. `closing`: jobs are cancelled because this process ends.
     `product`: what measured memory is told apart by, empty where its accelerators do not say what they use.
+    `look_slots`: looks at sources before a fetch; `large_fetch_slots`: those of the `fetch_slots` that large models may have.
     `without_room`: models whose bring-up waits for memory here.
     `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
     """
@@ -142,7 +143,9 @@ class ServerAgent:
     hung_loads: int = 0
     failing: set[tuple[ModelKey, str]] = field(default_factory=set)
     closing: bool = False
+    look_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    large_fetch_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(3))
     load_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(6))
     fetching: dict[ModelKey, int] = field(default_factory=dict)
     fetched_bytes: int = 0

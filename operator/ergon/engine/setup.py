@@ -15,10 +15,11 @@ from ergon.engine.cache import Cache
 from ergon.engine.cached_pods import PodRecord
 from ergon.engine.checkpoint import CHECKPOINT_SECONDS, Checkpoint
 from ergon.engine.demand import DemandKeeper
+from ergon.engine.effects import CALL_SECONDS, Effects
 from ergon.engine.energy import EnergyKeeper
+from ergon.engine.fetching import incoming_id
 from ergon.engine.fleet import Planner
 from ergon.engine.gateways import GatewayWatch, announce
-from ergon.engine.jobs import CALL_SECONDS, Effects, incoming_id
 from ergon.engine.loop import Engine, now_text
 from ergon.engine.memory import MeasuredMemory
 from ergon.engine.models import ModelWriter, model_reference

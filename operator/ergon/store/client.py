@@ -5,6 +5,7 @@ that was made before the rename. So whatever is there under a model's name is co
 """
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Collection
 from dataclasses import replace
@@ -136,19 +137,22 @@ class ModelStore:
             bytes_total=int(stats["totalBytes"]),
             files_done=int(stats["transfers"]),
             files_total=int(stats["totalTransfers"]),
+            files_checked=int(stats["checks"]),
             finished=finished,
             error=error,
         )
 
     async def cancel(self, job: FetchJob) -> None:
         """Stop a fetch and remove what it has fetched. No error when it has ended or is lost."""
-        try:
+        await self.stop(job)
+        await self._purge(INCOMING, job.incoming_id)
+
+    async def stop(self, job: FetchJob) -> None:
+        """Stop a fetch; the files that it has fetched wholly stay for the next one. No error when it has ended or is lost."""
+        with contextlib.suppress(JobLost):
             if not (await self._status(job))["finished"]:
                 await self._volume("job/stop", jobid=job.number)
                 await self._ended(job)
-        except JobLost:
-            pass
-        await self._purge(INCOMING, job.incoming_id)
 
     async def fetched_bytes(self, incoming_id: str) -> int:
         """Bytes of what a fetch, ended or not, has left in `.incoming/<incoming_id>`."""

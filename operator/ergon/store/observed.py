@@ -18,7 +18,10 @@ class FetchJob:
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """How far a fetch is. The totals grow while rclone still lists the source. `error` is set where it finished and failed."""
+    """How far a fetch is. The totals grow while rclone still lists the source. `error` is set where it finished and failed.
+
+    `files_checked`: those that an attempt before has left, and that were compared with the source.
+    """
 
     bytes_done: int
     bytes_total: int
@@ -26,6 +29,7 @@ class FetchProgress:
     files_total: int
     finished: bool
     error: StoreError | None = None
+    files_checked: int = 0
 
 
 @dataclass(frozen=True)
