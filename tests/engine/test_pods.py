@@ -11,6 +11,7 @@ from ergon.engine.pods import Pods
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.fleet.types import ModelKey, ServerKey
+from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.observed import IndexState
 from ergon.reconcile.pools import AWAY_SECONDS, DOWN_SECONDS, PodView
 from tests.engine.test_orphans import agent
@@ -32,7 +33,8 @@ class Seen:
         self.cache.put("Node", {"metadata": {"name": "n", "uid": "n"}, "spec": {"unschedulable": True}})
         self.cache.pods[SERVER] = self.agent.pod
         self.known(self.agent)
-        self.pods = Pods(self.cache, self.servers, (), asyncio.get_running_loop().time)
+        self.keys: dict[str, KeyMaterial] = {}
+        self.pods = Pods(self.cache, self.servers, (), self.keys, asyncio.get_running_loop().time)
 
     def known(self, agent: ServerAgent | None) -> None:
         """Have the server an agent, or none."""
@@ -105,3 +107,25 @@ async def test_a_pod_that_starts_or_ends_holds_nothing_and_is_not_down() -> None
     assert seen.pod().down_seconds == 1
     assert seen.pod(phase="Running", problem="").occupied, "a new operator has not looked at it yet"
     assert not seen.pod(deleting=True).occupied
+
+
+@pytest.mark.looptime
+async def test_a_pod_has_old_keys_once_the_secret_has_others() -> None:
+    seen = Seen()
+    seen.agent.keys = KeyMaterial("key", "user", "password", "certificate", "private")
+    assert not seen.pod().old_keys
+    seen.keys["cpu"] = seen.agent.keys
+    assert not seen.pod().old_keys
+    seen.keys["cpu"] = replace(seen.agent.keys, admin_key="another")
+    assert seen.pod().old_keys
+
+
+@pytest.mark.looptime
+async def test_a_pod_that_does_not_know_its_pool_s_key_is_replaced_though_nobody_can_say_what_it_holds() -> None:
+    seen = Seen()
+    seen.agent.synced = seen.agent.answering = False
+    seen.agent.refused = True
+    assert seen.pod().old_keys
+    assert seen.pod().occupied, "others are brought up first"
+    await asyncio.sleep(DOWN_SECONDS)
+    assert not seen.pod().occupied

@@ -2,12 +2,16 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from ergon.kube.builders import endpoint_slices, model_service, server_statefulset
+from ergon.engine.cache import Cache, PoolRecord
+from ergon.engine.pools import PoolWriter
+from ergon.kube.builders import endpoint_slices, key_secret_name, model_service, server_statefulset
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import Conflict, Invalid, NotFound
+from ergon.kube.keys import KeyMaterial
 from tests.kube.objects import SETTINGS, Object, model_objects, pool_objects, pool_spec
 
 pytestmark = pytest.mark.cluster
@@ -46,6 +50,28 @@ async def test_a_pool_s_objects_are_taken(kube: KubeClient, restricted: str, acc
         assert taken["metadata"]["name"] == obj["metadata"]["name"]
     for pod in pods(objects):
         await kube.create(pod, dry_run=True)
+
+
+async def test_a_pool_s_secret_that_is_deleted_is_made_anew(
+    kube: KubeClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ergon.engine.pools.KEYS_AGAIN_SECONDS", 0.0)
+    pools = PoolWriter(kube, Cache(), replace(SETTINGS, namespace=namespace), lambda: "")
+    record = PoolRecord("edge", "uid", 1, None, None, None, {}, (), deleting=False)
+    no_owner: Any = None
+    await pools._know_keys(record, no_owner)
+    first = pools.keys["edge"]
+    await pools._know_keys(record, no_owner)
+    assert pools.keys["edge"] == first
+    name = key_secret_name("edge")
+    await kube.delete("v1", "Secret", name, namespace)
+    await pools._know_keys(record, no_owner)
+    assert pools.keys["edge"] != first
+    assert KeyMaterial.from_secret(await kube.get("v1", "Secret", name, namespace)) == pools.keys["edge"]
+    last = pools.keys["edge"]
+    await kube.patch_merge("v1", "Secret", name, namespace, {"data": {"ergon-key": None}})
+    await pools._know_keys(record, no_owner)
+    assert pools.keys["edge"] == last, "what cannot be read is no key"
 
 
 async def test_servers_start_from_what_is_built(kube: KubeClient, restricted: str) -> None:

@@ -15,6 +15,7 @@ def pod(ordinal: int, **more: object) -> PodView:
         "deleting": False,
         "cordoned": False,
         "outdated": False,
+        "old_keys": False,
         "condemned": "",
         "holds_models": True,
         "unscheduled_seconds": None,
@@ -56,6 +57,14 @@ def test_a_leaving_server_that_is_not_ready_for_a_moment_keeps_its_models() -> N
 def test_a_changed_template_rolls_one_server_at_a_time() -> None:
     decision = decide_pool(seen(pod(0, outdated=True), pod(1, outdated=True)))
     assert decision.unavailable == {0}
+
+
+def test_servers_with_old_keys_are_replaced_one_at_a_time() -> None:
+    decision = decide_pool(seen(pod(0, old_keys=True), pod(1, old_keys=True)))
+    assert decision.unavailable == {0}
+    assert decision.give_up == ()
+    empty = decide_pool(seen(pod(0, old_keys=True, holds_models=False), pod(1, old_keys=True)))
+    assert [p.ordinal for p in empty.give_up] == [0]
 
 
 def test_a_roll_waits_for_the_server_before_it() -> None:

@@ -82,7 +82,7 @@ class Engine:
         self._views_by_key: dict[ServerKey, ServerView] = {}
         self._views_by_uid: dict[str, ServerView] = {}
         self._drain = DrainPolicy(settings.quiet_seconds)
-        self._pod_views = Pods(cache, servers, pools.template_refused, lambda: asyncio.get_running_loop().time())
+        self._pod_views = Pods(cache, servers, pools.template_refused, pools.keys, lambda: asyncio.get_running_loop().time())
         self._cold_starts = ColdStarts(demand.cold_started)
 
     async def run(self) -> None:

@@ -1,26 +1,35 @@
 """A pool's pods as its story sees them, and for how long they have been as they are."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 
 from ergon.engine.cache import Cache, PoolRecord
 from ergon.engine.cached_pods import PodRecord
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
 from ergon.kube.builders import template_hash
+from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.pools import AWAY_SECONDS, PodView
 
 _NOTHING_RUNS = {"Pending", "Failed", "Succeeded"}
 
 
 class Pods:
-    """Looks at pods, their nodes and their agents. `now`: monotonic seconds; `template_refused`: pools that are not rolled.
+    """Looks at pods, their nodes and their agents. `now`: monotonic seconds; `template_refused`: pools that are not rolled;
+    `keys`: by pool, those that new pods start with.
 
     Times count from when this process first saw a pod so: those in its conditions are by a clock that may differ from ours.
     """
 
-    def __init__(self, cache: Cache, servers: Servers, template_refused: Container[str], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        servers: Servers,
+        template_refused: Container[str],
+        keys: Mapping[str, KeyMaterial],
+        now: Callable[[], float],
+    ) -> None:
         self._cache, self._servers = cache, servers
-        self._template_refused = template_refused
+        self._template_refused, self._keys = template_refused, keys
         self._now = now
         self._unscheduled_at: dict[tuple[str, str], float] = {}
         self._down_at: dict[str, float] = {}
@@ -41,6 +50,7 @@ class Pods:
         assert record.spec is not None
         node, agent = self._cache.nodes.get(pod.node), self._servers.agent(pod.key)
         answering = agent is not None and agent.answering
+        up = (pod.ready or answering) and not (agent is not None and agent.refused)
         return PodView(
             ordinal=pod.key.ordinal,
             uid=pod.uid,
@@ -51,11 +61,12 @@ class Pods:
             outdated=bool(pod.template_hash)
             and pod.template_hash != template_hash(record.spec)
             and record.name not in self._template_refused,
+            old_keys=agent is not None and (agent.refused or agent.keys != self._keys.get(record.name, agent.keys)),
             condemned=agent.condemned if agent is not None else "",
             holds_models=_holds_models(pod, agent),
             unscheduled_seconds=self._unscheduled_seconds(pod),
-            up=pod.ready or answering,
-            down_seconds=self._down_seconds(pod, up=pod.ready or answering),
+            up=up,
+            down_seconds=self._down_seconds(pod, up=up),
             back_seconds=self._now() - self._back_at[pod.uid] if pod.uid in self._back_at else None,
             node_lost=self._node_lost(pod.node) and not answering,
             problem=pod.problem,
@@ -68,7 +79,7 @@ class Pods:
         return now - self._unscheduled_at.setdefault((pod.uid, pod.unscheduled_since), now)
 
     def _down_seconds(self, pod: PodRecord, *, up: bool) -> float:
-        """For how long it was neither Ready nor answered us; one that waits for a node or is only being started is not down."""
+        """For how long it was not up, though it should be: one that waits for a node or is only being started is not down."""
         now = self._now()
         starting = pod.phase == "Pending" and (not pod.problem or bool(pod.unscheduled_since))
         if up or starting:

@@ -35,6 +35,8 @@ Object = dict[str, Any]
 
 FINALIZER = "ergon.dev/pool"
 APPLY_AGAIN_SECONDS = 600.0
+KEYS_AGAIN_SECONDS = 60.0
+"""Between looks at a pool's Secret: without it no new pod starts."""
 
 
 class PoolWriter:
@@ -54,6 +56,7 @@ class PoolWriter:
         self._wishes: dict[str, tuple[PoolDecision | None, list[Fact], Object]] = {}
         self._applied: dict[tuple[str, str], tuple[str, int, float]] = {}
         self.keys: dict[str, KeyMaterial] = {}
+        self._keys_looked_at: dict[str, float] = {}
         self.template_refused: dict[str, str] = {}
         self.queue: KeyedQueue[str] = KeyedQueue(self._sync, 4, "write pool")
 
@@ -66,6 +69,7 @@ class PoolWriter:
         """The pool is gone; its children go by their owner."""
         self._wishes.pop(name, None)
         self.keys.pop(name, None)
+        self._keys_looked_at.pop(name, None)
         self.template_refused.pop(name, None)
         for key in [key for key in self._applied if key[0] == name]:
             del self._applied[key]
@@ -106,9 +110,7 @@ class PoolWriter:
     async def _servers(self, record: PoolRecord, decision: PoolDecision) -> None:
         assert record.spec is not None
         owner, name = Owner("AcceleratorPool", record.name, record.uid), record.name
-        if name not in self.keys:
-            self.keys[name] = await self._secret(record, owner)
-            self._cache.wake(pools=[name])
+        await self._know_keys(record, owner)
         try:
             held = self._cache.statefulsets.get(name)
             statefulset = server_statefulset(name, record.spec, self._settings, decision.servers, owner, held=held)
@@ -132,6 +134,26 @@ class PoolWriter:
         if self.template_refused.get(name) != problem:
             self.template_refused[name] = problem
             log.warning("pool %s: %s", name, problem)
+            self._cache.wake(pools=[name])
+
+    async def _know_keys(self, record: PoolRecord, owner: Owner) -> None:
+        """Look at the pool's Secret now and then. One that is gone is made anew; servers that have other keys are replaced."""
+        name, now = record.name, asyncio.get_running_loop().time()
+        known = self.keys.get(name)
+        if known is not None and now - self._keys_looked_at[name] < KEYS_AGAIN_SECONDS:
+            return
+        try:
+            found = await self._secret(record, owner)
+        except ValueError as error:
+            if known is None:
+                raise
+            log.warning("pool %s: its servers keep the keys that they have: %s", name, error)
+            found = known
+        self._keys_looked_at[name] = now
+        if found != known:
+            if known is not None:
+                log.info("pool %s has new keys: servers that have the old ones are replaced, one at a time", name)
+            self.keys[name] = found
             self._cache.wake(pools=[name])
 
     async def _secret(self, record: PoolRecord, owner: Owner) -> KeyMaterial:

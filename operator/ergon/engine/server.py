@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from ergon.engine.cached_pods import PodRecord
 from ergon.engine.memory import MeasuredMemory, Weighing
 from ergon.fleet.types import ModelKey, ServerKey, Variant, key_of_served_name
+from ergon.kube.keys import KeyMaterial
 from ergon.reconcile.observed import ColdStart, Drain, Failure, IndexState, Job, ReplicaView, ServerView
 from ergon.store.client import ModelStore
 from ergon.store.errors import StoreError
 from ergon.triton.client import TritonServer
-from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError
+from ergon.triton.errors import ModelNotServed, ServerUnavailable, TritonError, WrongKey
 from ergon.triton.metrics import MetricsPage, backend_failures, gpu_memory_used_bytes
 from ergon.triton.observed import ModelState, ModelStatistics, RepositoryState
 
@@ -112,9 +113,10 @@ class ServerAgent:
     `incoming`: names of half-made fetches that are worth keeping. `page`: Triton's metrics; `counted` is given every reading of
     statistics and that page. `closing`: jobs are cancelled because this process ends.
     `product`: what measured memory is told apart by, empty where its accelerators do not say what they use.
-    `look_slots`: looks at sources before a fetch; `large_fetch_slots`: those of the `fetch_slots` that large models may have.
     `without_room`: models whose bring-up waits for memory here.
     `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
+    `keys`: those it speaks to the server with; `refused`: the server does not know them.
+    `look_slots`: looks at sources before a fetch; `large_fetch_slots`: those of the `fetch_slots` that large models may have.
     """
 
     pod: PodRecord
@@ -128,6 +130,7 @@ class ServerAgent:
     wake: Callable[[list[ModelKey]], None]
     answers_changed: Callable[[ServerKey], None]
     incoming: Callable[[], set[str]]
+    keys: KeyMaterial | None = None
     page: MetricsPage | None = None
     counted: Counted = lambda *_: None
     product: str = ""
@@ -138,6 +141,7 @@ class ServerAgent:
     synced: bool = False
     answering: bool = False
     silent: bool = False
+    refused: bool = False
     leaving: str = ""
     condemned: str = ""
     hung_loads: int = 0
@@ -261,10 +265,10 @@ class ServerAgent:
         while True:
             try:
                 await self._read(loop.time())
-                self._answered_at, self._misses, self.silent = loop.time(), 0, False
+                self._answered_at, self._misses, self.silent, self.refused = loop.time(), 0, False, False
                 self._set_answering(True)
             except Exception as error:
-                self._misses += 1
+                self._misses, self.refused = self._misses + 1, isinstance(error, WrongKey)
                 if not isinstance(error, TritonError | StoreError):
                     log.exception("reading server %s failed", self.key)
                 elif self.answering:
@@ -273,7 +277,7 @@ class ServerAgent:
                 silent = self._misses > 1 and loop.time() - self._answered_at > SILENT_AFTER_SECONDS
                 if silent or not self.synced:
                     self._set_answering(False)
-                self._set_silent(silent and isinstance(error, TritonError))
+                self._set_silent(silent and isinstance(error, TritonError) and not self.refused)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._poke.wait(), self._pause())
             self._poke.clear()

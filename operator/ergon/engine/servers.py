@@ -145,7 +145,9 @@ class Servers:
         for server, agent in list(self._agents.items()):
             pod = cache.pods.get(server)
             if pod is None or pod.uid != agent.pod.uid or not pod.ip or pod.ip != agent.pod.ip:
-                self._end(server)
+                self._end(server, f"its pod {agent.pod.name} ended")
+            elif agent.refused and server.pool in keys and agent.keys != keys[server.pool]:
+                self._end(server, "it is asked again with the keys that its pool has now")
         for server, pod in cache.pods.items():
             known = self._agents.get(server)
             node = cache.nodes.get(pod.node)
@@ -174,14 +176,14 @@ class Servers:
         self._agents[pod.key] = agent
         self._tasks[pod.key] = asyncio.create_task(agent.run(), name=f"server {pod.key}")
 
-    def _end(self, server: ServerKey) -> None:
+    def _end(self, server: ServerKey, why: str) -> None:
         agent, task = self._agents.pop(server), self._tasks.pop(server)
         task.cancel()
         closing = asyncio.create_task(agent.close())
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         self.ended(server)
-        log.info("server %s is gone: its pod %s ended", server, agent.pod.name)
+        log.info("server %s is gone: %s", server, why)
         self._wake_models(server, agent)
         self._cache.wake(pools=[server.pool], plan=True)
 

@@ -257,6 +257,7 @@ class Leader:
             wake=lambda models: self._cache.wake(models=models),
             answers_changed=self._servers.wake,
             incoming=self._incoming,
+            keys=keys,
             page=MetricsPage(self._session, f"http://{host}:{METRICS_PORT}/metrics", timeout_seconds=3.0),
             counted=self._counted,
             product=(pool.product or pool.name) if pool is not None and pool.accelerator_class == "gpu" else "",

@@ -23,10 +23,11 @@ ROLLING_AT_ONCE = 1
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """One pod of the pool. `outdated`: its template is not the pool's; `condemned`: why it must be replaced.
+    """One pod of the pool. `outdated`: its template is not the pool's; `old_keys`: nor are its keys; `condemned`: why it must be
+    replaced.
 
-    `up`: it is Ready, or its Triton answers the operator; `down_seconds`: for how long it was not, though it should be.
-    `back_seconds`: how long ago it came back from having been away; None where it was not.
+    `up`: it is Ready, or its Triton answers the operator, and does not refuse its key; `down_seconds`: for how long it was not,
+    though it should be. `back_seconds`: how long ago it came back from having been away; None where it was not.
     """
 
     ordinal: int
@@ -36,6 +37,7 @@ class PodView:
     deleting: bool
     cordoned: bool
     outdated: bool
+    old_keys: bool
     condemned: str
     holds_models: bool
     unscheduled_seconds: float | None
@@ -52,7 +54,9 @@ class PodView:
             return self.condemned
         if self.cordoned:
             return "its node is cordoned"
-        return "the pool's template changed" if self.outdated else ""
+        if self.outdated:
+            return "the pool's template changed"
+        return "its keys are not those of the pool's Secret any more" if self.old_keys else ""
 
     @property
     def occupied(self) -> bool:
