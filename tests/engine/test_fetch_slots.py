@@ -26,9 +26,11 @@ class SourcesInTime:
     sizes: dict[str, int]
     speeds: dict[str, float]
     begun: dict[str, float] = field(default_factory=dict)
+    located: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
 
     async def locate(self, source: str) -> str:
+        self.located.append(source)
         return source
 
     async def size(self, source: str) -> Size:
@@ -81,6 +83,8 @@ async def test_a_small_model_does_not_wait_for_large_ones() -> None:
     assert await tasks["small"] == pytest.approx(2, abs=0.2)
     assert sorted(sources.begun) == ["large0", "large1", "large2", "small"]
     assert await tasks["large5"] == pytest.approx(100, abs=3)
+    assert sources.located.count("large0") == 1
+    assert sources.located.count("large5") == 2, "what was read of its Secret may be out of date by then"
 
 
 @pytest.mark.looptime

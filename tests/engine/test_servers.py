@@ -65,7 +65,8 @@ def test_a_pod_of_an_older_template_has_the_memory_that_it_was_made_with() -> No
 async def test_a_server_that_refuses_old_keys_is_asked_again_with_the_pool_s_present_ones() -> None:
     """A container that is started again takes them from the Secret, while its pod stays the same."""
     old = KeyMaterial("old", "user", "password", "certificate", "private")
-    new, asked, cache = replace(old, admin_key="new"), [], Cache()
+    new, cache = replace(old, admin_key="new"), Cache()
+    asked: list[KeyMaterial] = []
 
     class Quiet(ServerAgent):
         async def run(self) -> None:

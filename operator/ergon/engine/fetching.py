@@ -16,6 +16,9 @@ from ergon.store.sources import Source
 PROGRESS_SECONDS = 0.05, 1.0
 """Between looks at a fetch: a twentieth of the time it has taken, within these bounds; any number may go on beside each other."""
 
+STALE_SECONDS = 60.0
+"""Credentials that were read longer ago are read again: the wait for a slot may outlast them."""
+
 
 def incoming_id(key: ModelKey, variant: Variant) -> str:
     """Where in the store a variant's files are fetched to."""
@@ -24,18 +27,21 @@ def incoming_id(key: ModelKey, variant: Variant) -> str:
 
 async def fetch(agent: ServerAgent, key: ModelKey, variant: Variant, facts: Facts, effects: Effects) -> float:
     """Bring the variant's files to the server, once there is a slot for it; the seconds that took."""
-    store = agent.store
+    loop = asyncio.get_running_loop()
     async with agent.look_slots:
-        source = await store.locate(await effects.resolve(key, variant.source))
-        needed = (await store.size(source)).total_bytes
+        looked = loop.time()
+        source = await agent.store.locate(await effects.resolve(key, variant.source))
+        needed = (await agent.store.size(source)).total_bytes
     async with contextlib.AsyncExitStack() as slots:
         if needed >= LARGE_FETCH_BYTES:
             await slots.enter_async_context(agent.large_fetch_slots)
         await slots.enter_async_context(agent.fetch_slots)
-        began = asyncio.get_running_loop().time()
+        began = loop.time()
         note_phase(agent, key, variant, JobPhase.DOWNLOADING, "", effects)
+        if began - looked > STALE_SECONDS:
+            source = await agent.store.locate(await effects.resolve(key, variant.source))
         await _fetch_now(agent, key, variant, facts, effects, source, needed, slots)
-    return asyncio.get_running_loop().time() - began
+    return loop.time() - began
 
 
 async def _fetch_now(

@@ -119,6 +119,8 @@ class ServerAgent:
     `look_slots`: looks at sources before a fetch; `large_fetch_slots`: those of the `fetch_slots` that large models may have.
     `without_room`: models whose bring-up waits for memory here.
     `failing`: models and revisions whose bring-up keeps failing here, for reasons that may be this server's.
+    `keys`: those it speaks to the server with; `refused`: the server does not know them.
+    `look_slots`: looks at sources before a fetch; `large_fetch_slots`: those of the `fetch_slots` that large models may have.
     """
 
     pod: PodRecord
