@@ -28,7 +28,8 @@ from ergon.planning.steady import drop_idle, earns_its_moves, mend
 SMALL = 2000
 """Candidates up to which a fleet that stays short when it is mended is planned anew at once, and is packed in many ways."""
 
-FILLS_WHERE_NOT_SMALL = 2
+FEW_FILLS = 2
+"""Parts of a server given away, each packed: where one takes long, or where a tiny fleet is solved exactly anyway."""
 _MOST_A_SERVER = 4
 """Models for each server up to which patterns are tried: of very many small replicas, one pattern is as good as another."""
 
@@ -149,7 +150,8 @@ def _other_starts(
         yield level, False
     if not level.none_short or is_large(problem):
         return
-    for fill in effort.fills if small else effort.fills[:FILLS_WHERE_NOT_SMALL]:
+    few = not small or may_be_whole(problem, effort)
+    for fill in effort.fills[:FEW_FILLS] if few else effort.fills:
         if fill == 1.0 and not level.in_whole:
             continue
         other = guide(problem, limits, effort, fill=fill)
