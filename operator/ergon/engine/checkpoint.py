@@ -29,7 +29,9 @@ Object = dict[str, Any]
 
 
 class Checkpoint:
-    """Reads what an operator before this one kept, and keeps it up to date."""
+    """Reads what an operator before this one kept, and keeps it up to date. Nothing is written before that was read: what is
+    known until then is nothing, and would take its place.
+    """
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Checkpoint:
     ) -> None:
         self._client, self._namespace = client, namespace
         self._demand, self._energy = demand, energy
+        self.restored = False
 
     async def restore(self) -> None:
         """Take up what was kept. What cannot be read is said and left out."""
@@ -47,7 +50,9 @@ class Checkpoint:
             held = await self._client.find("v1", "ConfigMap", NAME, self._namespace)
         except KubeError as error:
             log.warning("the checkpoint cannot be read, so demand and energy are counted from now: %s", error)
+            self.restored = True
             return
+        self.restored = True
         parts = (held or {}).get("binaryData") or {}
         if demand := _read(parts, "demand"):
             self._demand.restore(demand)
@@ -62,7 +67,10 @@ class Checkpoint:
         self._energy.restore(ledger, budgets, counters)
 
     async def save(self) -> None:
-        """Write what is known now. A failure is said, and tried again the next time."""
+        """Write what is known now, unless what was kept was not read yet. A failure is said, and tried again the next time."""
+        if not self.restored:
+            log.info("the checkpoint stays as it was: it was not read yet")
+            return
         energy = _written(self._energy.to_state())
         demand = _written(self._demand.to_state())
         kept = {"energy": energy}

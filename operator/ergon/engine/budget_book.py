@@ -1,0 +1,119 @@
+"""Every energy budget over time: what its scope used, what it leaves now, and what another process needs to go on with it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from ergon.api.budget import EnergyBudgetSpec
+from ergon.energy.budget import Budget, BudgetState, Needs
+from ergon.energy.ledger import Booked
+from ergon.energy.scope import scope_use
+from ergon.energy.verdict import Verdict
+from ergon.engine.cache import Cache
+from ergon.fleet.types import Fleet
+from ergon.reconcile.observed import Refusal
+
+log = logging.getLogger("ergon.energy")
+
+LIMIT_CHANGED = 0.02
+"""Of a budget's watts: a limit that moves by less is no ground for another plan."""
+
+
+class BudgetBook:
+    """All budgets by name. `version` grows when what one of them leaves has changed enough to plan anew."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.version = 0
+        self._cache = cache
+        self._budgets: dict[str, Budget] = {}
+        self._kept: dict[str, BudgetState] = {}
+        self._generations: dict[str, int] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._limits: dict[str, float | None] = {}
+        self._refused: dict[str, Refusal] = {}
+        self._needs: Mapping[str, Needs] = {}
+
+    def restore(self, budgets: Mapping[str, BudgetState]) -> None:
+        """Go on from what a process before this one counted."""
+        self._kept = dict(budgets)
+
+    def to_state(self) -> dict[str, BudgetState]:
+        """What another process needs to go on. A budget that was not judged yet is handed on as it was taken over."""
+        return self._kept | {name: budget.to_state() for name, budget in self._budgets.items()}
+
+    def planned(self, needs: Mapping[str, Needs]) -> None:
+        """A plan was taken over: what each budget's scope asks for."""
+        self._needs = needs
+
+    def judge(
+        self, seconds: float, booked: Sequence[Booked], grams_per_kilowatt_hour: Mapping[str, float], wall_seconds: float
+    ) -> None:
+        """So many seconds later, this was booked; the time is `wall_seconds` since the epoch."""
+        fleet = self._fleet()
+        self._drop_gone()
+        for name, record in self._cache.budgets.items():
+            needs = self._needs.get(name)
+            if record.spec is None or needs is None:
+                continue
+            budget = self._current(name, record.spec, record.generation)
+            if budget is None:
+                continue
+            use = scope_use(record.spec.pools, record.spec.namespaces, booked, fleet, grams_per_kilowatt_hour)
+            self._take(name, budget.observe(seconds, use, needs, wall_seconds))
+
+    def verdict(self, name: str) -> Verdict | None:
+        """What was last decided of a budget."""
+        return self._verdicts.get(name)
+
+    def refusal(self, name: str) -> Refusal | None:
+        """Why a budget cannot be held as it is."""
+        return self._refused.get(name)
+
+    def limits(self) -> dict[str, float | None]:
+        """Watts that each budget, judged as it is now, leaves its scope; None: nothing binds."""
+        judged = self._cache.budgets.items()
+        return {
+            name: self._limits[name]
+            for name, record in judged
+            if name in self._limits and self._generations.get(name) == record.generation
+        }
+
+    def _drop_gone(self) -> None:
+        """Of a budget that was deleted nothing is kept."""
+        for name in [name for name in {*self._budgets, *self._kept} if name not in self._cache.budgets]:
+            for known in (self._budgets, self._kept, self._verdicts, self._limits, self._refused, self._generations):
+                known.pop(name, None)
+            self.version += 1
+
+    def _current(self, name: str, spec: EnergyBudgetSpec, generation: int) -> Budget | None:
+        """The budget as it is now; None where its time zone is none."""
+        budget = self._budgets.get(name)
+        try:
+            if budget is None:
+                budget = self._budgets[name] = Budget(name, spec, self._kept.get(name))
+                self._kept.pop(name, None)
+            elif self._generations.get(name) != generation:
+                budget.update(spec)
+        except ValueError as error:
+            self._refused[name] = Refusal("InvalidSpec", f"spec.limits.timeZone: {error}")
+            return None
+        self._refused.pop(name, None)
+        self._generations[name] = generation
+        return budget
+
+    def _take(self, name: str, verdict: Verdict) -> None:
+        self._verdicts[name] = verdict
+        for event in verdict.events:
+            log.log(logging.WARNING if event.warning else logging.INFO, "budget %s: %s: %s", name, event.reason, event.message)
+        new = verdict.watt_limit.watts if verdict.watt_limit is not None else None
+        old = self._limits.get(name)
+        if name not in self._limits or (new is None) != (old is None) or _moved(old, new):
+            self._limits[name] = new
+            self.version += 1
+
+    def _fleet(self) -> Fleet:
+        pools = tuple(record.pool for record in self._cache.pools.values() if record.pool is not None)
+        return Fleet(pools, (), dict(self._cache.namespaces), "")
+
+
+def _moved(old: float | None, new: float | None) -> bool:
+    return old is not None and new is not None and abs(new - old) > LIMIT_CHANGED * max(old, new)
