@@ -202,21 +202,25 @@ class Book:
         peaks = self.peaks.to_state(self.forecaster)
         return {"version": 1, "learning": self.learning.to_state(), "forecasts": forecasts, "peaks": peaks}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any], stabilise_seconds: float = STABILISE_SECONDS) -> "Book":
-        """From what `to_state` gave; what cannot be read is left out, and another version altogether."""
-        book = cls(stabilise_seconds)
+    def take_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `to_state` gave; what cannot be read is left out, and another version altogether."""
         if state.get("version") != 1:
-            return book
+            return
         learning, forecasts, peaks = state.get("learning"), state.get("forecasts"), state.get("peaks")
         if isinstance(peaks, Mapping):
-            book.peaks.take_state(peaks)
+            self.peaks.take_state(peaks)
         if isinstance(learning, Mapping):
-            book.learning = Learning.from_state(learning)
+            self.learning = Learning.from_state(learning)
         for text, entry in forecasts.items() if isinstance(forecasts, Mapping) else ():
             namespace, slash, name = str(text).partition("/")
             if slash and isinstance(entry, Mapping):
-                book.forecaster.take_state(ModelKey(namespace, name), entry)
+                self.forecaster.take_state(ModelKey(namespace, name), entry)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], stabilise_seconds: float = STABILISE_SECONDS) -> "Book":
+        """A book that begins with what `to_state` gave."""
+        book = cls(stabilise_seconds)
+        book.take_state(state)
         return book
 
     def _take_in(self, server: ServerView, windows: Mapping[ModelKey, Window]) -> None:

@@ -33,8 +33,10 @@ class BudgetBook:
         self._needs: Mapping[str, Needs] = {}
 
     def restore(self, budgets: Mapping[str, BudgetState]) -> None:
-        """Go on from what a process before this one counted."""
+        """Go on from what a process before this one counted, in place of what was counted since."""
         self._kept = dict(budgets)
+        for name in budgets:
+            self._budgets.pop(name, None)
 
     def to_state(self) -> dict[str, BudgetState]:
         """What another process needs to go on. A budget that was not judged yet is handed on as it was taken over."""

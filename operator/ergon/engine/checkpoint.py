@@ -3,17 +3,14 @@
 Everything in it can be lost without harm to what is served: demand is seen anew, and energy is counted on from now.
 """
 
+import asyncio
 import base64
 import gzip
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-
-from ergon.energy.budget import BudgetState
-from ergon.energy.ledger_state import LedgerState
-from ergon.engine.booked import ReplicaState
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.kube.client import KubeClient
@@ -23,6 +20,8 @@ log = logging.getLogger("ergon.checkpoint")
 
 NAME = "ergon-checkpoint"
 CHECKPOINT_SECONDS = 300.0
+READ_SECONDS, READ_AGAIN_SECONDS = 5.0, 10.0
+"""So long one try may take, since nothing is decided before the first; and so long after it comes the next."""
 LARGEST_BYTES = 900_000
 """Of what is kept: a ConfigMap holds 1 MiB with everything around it."""
 Object = dict[str, Any]
@@ -43,28 +42,39 @@ class Checkpoint:
         self._client, self._namespace = client, namespace
         self._demand, self._energy = demand, energy
         self.restored = False
+        self._said = False
 
     async def restore(self) -> None:
-        """Take up what was kept. What cannot be read is said and left out."""
+        """Take up what was kept, unless it cannot be read now: then `keep` goes on trying. A part that is none of ours is said
+        and left out.
+        """
         try:
-            held = await self._client.find("v1", "ConfigMap", NAME, self._namespace)
+            held = await self._client.within(READ_SECONDS).find("v1", "ConfigMap", NAME, self._namespace)
         except KubeError as error:
-            log.warning("the checkpoint cannot be read, so demand and energy are counted from now: %s", error)
-            self.restored = True
+            if not self._said:
+                self._said = True
+                log.warning("the checkpoint cannot be read; it is tried again, and demand and energy count from now: %s", error)
             return
         self.restored = True
         parts = (held or {}).get("binaryData") or {}
-        if demand := _read(parts, "demand"):
-            self._demand.restore(demand)
-        energy = _read(parts, "energy") or {}
-        try:
-            ledger = LedgerState.model_validate(energy["ledger"]) if "ledger" in energy else None
-            budgets = {name: BudgetState.model_validate(state) for name, state in (energy.get("budgets") or {}).items()}
-            counters = tuple(ReplicaState.model_validate(state) for state in energy.get("counters") or ())
-        except ValidationError as error:
-            log.warning("the checkpoint's energy is none of ours, so it is counted from now: %s", error.errors()[0]["msg"])
-            return
-        self._energy.restore(ledger, budgets, counters)
+        for name, take_up in (("demand", self._demand.restore), ("energy", self._energy.restore)):
+            try:
+                if state := _read(parts, name):
+                    take_up(state)
+            except Exception:
+                log.exception("the checkpoint's %s cannot be taken up, so it is counted from now", name)
+
+    async def keep(self, may_write: Callable[[], bool]) -> None:
+        """Read it where that is still to be done, then write it now and then; until cancelled."""
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS if self.restored else READ_AGAIN_SECONDS)
+            try:
+                if not self.restored:
+                    await self.restore()
+                elif may_write():
+                    await self.save()
+            except Exception:
+                log.exception("the checkpoint was not kept up to date; it is tried again")
 
     async def save(self) -> None:
         """Write what is known now, unless what was kept was not read yet. A failure is said, and tried again the next time."""

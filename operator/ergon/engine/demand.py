@@ -58,7 +58,6 @@ class DemandKeeper:
         stabilise_seconds: float,
     ) -> None:
         self.book = Book(stabilise_seconds)
-        self._stabilise_seconds = stabilise_seconds
         self.version = 0
         self._cache = cache
         self._now = now
@@ -87,7 +86,7 @@ class DemandKeeper:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what an operator before this one learned."""
-        self.book = Book.from_state(state, self._stabilise_seconds)
+        self.book.take_state(state)
 
     def to_state(self) -> dict[str, Any]:
         """What another process needs to go on."""

@@ -8,17 +8,17 @@ from typing import Any
 from ergon.demand.counters import Window
 from ergon.demand.learning import points_for
 from ergon.demand.work import counts_tokens, token_work
-from ergon.energy.budget import BudgetState, Needs
+from ergon.energy.budget import Needs
 from ergon.energy.ledger import POOL_ACCOUNTS, Booked, DeviceTick, Ledger, ModelFigures, PoolTick, ReplicaTick, gap_seconds
-from ergon.energy.ledger_state import LedgerState
 from ergon.energy.meters import NOTHING, Reading
 from ergon.energy.on import OnTracker
 from ergon.energy.power import PowerCurve, ReplicaLoad, device_watts, nameplate_watts, power_curve
 from ergon.energy.verdict import Verdict
-from ergon.engine.booked import BookedCounters, ReplicaState
+from ergon.engine.booked import BookedCounters
 from ergon.engine.budget_book import BudgetBook
 from ergon.engine.cache import Cache, PoolRecord
 from ergon.engine.demand import Counted
+from ergon.engine.kept_energy import read_energy
 from ergon.engine.load_seconds import LoadSeconds
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
@@ -96,16 +96,19 @@ class EnergyKeeper:
         """When `tick` has something to do again, by the loop's clock."""
         return self._ticked_at + TICK_SECONDS
 
-    def restore(
-        self, ledger: LedgerState | None, budgets: Mapping[str, BudgetState], counters: tuple[ReplicaState, ...] = ()
-    ) -> None:
-        """Go on from what an operator before this one booked."""
-        self._ticked_at = self._now()
-        if ledger is not None:
-            self.ledger = Ledger.from_state(ledger, self._wall_seconds())
-            self._booked_counters = BookedCounters.from_state(counters)
-            self._unseen_seconds = gap_seconds(ledger, self._wall_seconds())
-        self.budgets.restore(budgets)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what an operator before this one booked, as `to_state` gave it; what cannot be read is left out.
+
+        What was booked since this process began is booked once more from there, by the counters: it is not counted twice.
+        """
+        kept = read_energy(state)
+        if kept.ledger is not None:
+            self._ticked_at = self._now()
+            self._servers.clear()
+            self.ledger = Ledger.from_state(kept.ledger, self._wall_seconds())
+            self._booked_counters = BookedCounters.from_state(kept.counters)
+            self._unseen_seconds = gap_seconds(kept.ledger, self._wall_seconds())
+        self.budgets.restore(kept.budgets)
 
     def to_state(self) -> dict[str, Any]:
         """What another process needs to go on from the last booking."""
@@ -126,7 +129,7 @@ class EnergyKeeper:
         server.read, server.reading = True, reading
         before = self._booked_counters.read(agent.key, counted.readings, counted.instances)
         server.reaches_back = server.reaches_back or bool(before)
-        for key, window in (before | dict(counted.windows)).items():
+        for key, window in (dict(counted.windows) | before).items():
             facts, done = agent.facts.get(key), server.done.setdefault(key, _Done())
             variant = self._variant(key, facts.loaded_revision if facts is not None else None)
             instances = facts.instances if facts is not None else 1
