@@ -4,16 +4,19 @@ import asyncio
 import base64
 import gzip
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ergon.engine.cache import Cache
-from ergon.engine.checkpoint import Checkpoint
+from ergon.engine.checkpoint import Checkpoint, Part, parts_of
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
+from ergon.engine.packed import unpacked
 from ergon.engine.servers import Servers
+from ergon.fleet.types import ModelKey
 from ergon.kube.client import KubeClient
 from ergon.kube.pace import Pace
 from tests.kube.server import Answer, Request, Script, hang_up, say, serving, status
@@ -50,13 +53,12 @@ def held(**parts: object) -> Callable[[Request], Answer]:
 
 def energy_of(request: Request) -> dict[str, Any]:
     """What was written of energy."""
-    state: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(request.body["binaryData"]["energy"])))
-    return state
+    return unpacked(request.body["binaryData"]["energy"])
 
 
 async def test_nothing_is_written_before_what_was_kept_was_read() -> None:
     async with serving(NOT_FOUND) as script, client_of(script) as client:
-        checkpoint = Checkpoint(client, "ergon-system", *keepers())
+        checkpoint = Checkpoint(client, "ergon-system", parts_of(*keepers()))
         await checkpoint.save()
         assert not script.requests
         await checkpoint.restore()
@@ -79,7 +81,7 @@ async def test_what_cannot_be_read_at_first_is_read_later_and_written_only_then(
     kept = {"budgets": {"site": {"energy": {"windows": [[1e9, 3.6e6, 0.0]]}}}}
     async with serving(trouble) as script, client_of(script) as client:
         demand, energy = keepers()
-        checkpoint = Checkpoint(client, "ergon-system", demand, energy)
+        checkpoint = Checkpoint(client, "ergon-system", parts_of(demand, energy))
         await checkpoint.restore()
         keeping = asyncio.create_task(checkpoint.keep(lambda: True))
         await asyncio.sleep(0)
@@ -100,10 +102,83 @@ async def test_what_is_none_of_ours_costs_nothing_else() -> None:
     }
     async with serving(held(energy=state, demand=b"no JSON"), say(200)) as script, client_of(script) as client:
         demand, energy = keepers()
-        checkpoint = Checkpoint(client, "ergon-system", demand, energy)
+        checkpoint = Checkpoint(client, "ergon-system", parts_of(demand, energy))
         await checkpoint.restore()
         await checkpoint.save()
     again = energy_of(written(script)[0])
     assert list(again["budgets"]) == ["good"]
     assert again["budgets"]["good"]["energy"]["windows"] == [[1e9, 3.6e6, 0.0]]
     assert energy.ledger.gone_pools.device.joules == 5.0
+
+
+async def test_too_much_of_everything_leaves_room_for_each_and_costs_what_is_least_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ergon.engine.checkpoint.LARGEST_CHARACTERS", 20_000)
+    chance = random.Random(0)
+    demand, energy = keepers()
+    models = [ModelKey("team", f"m{number}") for number in range(200)]
+    for minute in range(20):
+        for number, key in enumerate(models):
+            demand.book.forecaster.add(key, minute * 60, minute * 60 + 60, number + chance.random())
+        demand.book.forecaster.advance(minute * 60 + 70)
+    restored = energy_state(chance)
+    energy.restore(restored)
+    async with serving(NOT_FOUND, say(200)) as script, client_of(script) as client:
+        checkpoint = Checkpoint(client, "ergon-system", parts_of(demand, energy))
+        await checkpoint.restore()
+        await checkpoint.save()
+    kept = written(script)[0].body["binaryData"]
+    assert sum(map(len, kept.values())) <= 20_000
+    energy_kept, demand_kept = unpacked(kept["energy"]), unpacked(kept["demand"])
+    assert energy_kept["budgets"].keys() == restored["budgets"].keys()
+    assert energy_kept["ledger"]["gone_pools"]["device"] == [5.0, 0.0]
+    busiest = [replica["name"] for replica in energy_kept["counters"]]
+    assert busiest == [f"m{number}" for number in range(499, 499 - len(busiest), -1)]
+    asked = list(demand_kept["forecasts"])
+    assert asked == [str(key) for key in reversed(models)][: len(asked)]
+    assert len(busiest) > 20
+    assert len(asked) > 20
+
+
+def energy_state(chance: random.Random) -> dict[str, Any]:
+    """Of two budgets and 500 replicas, the last ones busiest."""
+    counters = [
+        {
+            "pool": "cpu",
+            "ordinal": 0,
+            "namespace": "team",
+            "name": f"m{number}",
+            "epoch": f"{chance.random()}",
+            "at": 1e9,
+            "succeeded": number,
+            "failed": 0,
+            "executions": number,
+            "rows": number,
+            "batches": [[1, number, number / 10]],
+        }
+        for number in range(500)
+    ]
+    used = {"energy": {"windows": [[1e9, 3.6e6, 0.0]]}}
+    ledger = {"wall_seconds": 1e9, "gone_pools": {"device": [5.0, 0.0]}}
+    return {"ledger": ledger, "budgets": {"site": used, "team": used}, "counters": counters}
+
+
+async def test_the_loop_goes_on_while_a_large_state_is_written() -> None:
+    """As many turns as pieces: none of them holds everything else up."""
+    turns, done = 0, asyncio.Event()
+
+    async def others() -> None:
+        nonlocal turns
+        while not done.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    part = Part("demand", lambda: ({"forecasts": {str(n): {}}} for n in range(50)), lambda _: None, ())
+    async with serving(NOT_FOUND, say(200)) as script, client_of(script) as client:
+        checkpoint = Checkpoint(client, "ergon-system", [part])
+        await checkpoint.restore()
+        beside = asyncio.create_task(others())
+        await checkpoint.save()
+        done.set()
+        await beside
+    assert turns >= 50
+    assert len(unpacked(written(script)[0].body["binaryData"]["demand"])["forecasts"]) == 50

@@ -1,17 +1,18 @@
 """What is booked of servers that are read late, by halves, or not at all."""
 
-import json
 from typing import Any
 
 import pytest
 
+from ergon.engine.packed import packed, unpacked
 from tests.engine.energy_keeper import Energy
 
 
 def state_of(energy: Energy) -> dict[str, Any]:
     """As another process reads it."""
-    state: dict[str, Any] = json.loads(json.dumps(energy.keeper.to_state()))
-    return state
+    found = packed(energy.keeper.to_state(), 10**6, ())
+    assert found is not None
+    return unpacked(found[0])
 
 
 @pytest.mark.parametrize("late_by", [0, 1, 6], ids=["at-once", "late", "a-minute-late"])

@@ -88,9 +88,9 @@ class DemandKeeper:
         """Go on from what an operator before this one learned."""
         self.book.take_state(state)
 
-    def to_state(self) -> dict[str, Any]:
-        """What another process needs to go on."""
-        return self.book.to_state()
+    def pieces(self) -> Iterator[dict[str, Any]]:
+        """What another process needs to go on, in pieces to be united."""
+        return self.book.pieces()
 
     @property
     def settled(self) -> bool:

@@ -111,12 +111,13 @@ class EnergyKeeper:
         self.budgets.restore(kept.budgets)
 
     def to_state(self) -> dict[str, Any]:
-        """What another process needs to go on from the last booking."""
-        budgets = {name: state.model_dump(mode="json", exclude_defaults=True) for name, state in self.budgets.to_state().items()}
+        """What another process needs to go on from the last booking, as `packed` makes JSON of it."""
         booked_at = self._wall_seconds() - (self._now() - self._ticked_at) - self._unseen_seconds
-        ledger = self.ledger.to_state(booked_at).model_dump(mode="json", exclude_defaults=True)
-        counters = [replica.model_dump(mode="json", exclude_defaults=True) for replica in self._booked_counters.to_state()]
-        return {"ledger": ledger, "budgets": budgets, "counters": counters}
+        return {
+            "ledger": self.ledger.to_state(booked_at),
+            "budgets": self.budgets.to_state(),
+            "counters": self._booked_counters.to_state(),
+        }
 
     # In
 

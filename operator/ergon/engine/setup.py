@@ -13,7 +13,7 @@ from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache
 from ergon.engine.cached_pods import PodRecord
-from ergon.engine.checkpoint import Checkpoint
+from ergon.engine.checkpoint import Checkpoint, parts_of
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.fleet import Planner
@@ -77,7 +77,7 @@ class Leader:
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
         self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
-        self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy)
+        self._checkpoint = Checkpoint(client, settings.operator_namespace, parts_of(self._demand, self._energy))
         planner = self._planner = Planner(
             cache, self._servers, self._demand, self._energy, settings, loop.time, metrics.observe_phase
         )
