@@ -1,8 +1,12 @@
 """Budgets over restarts, edits and plans that are late: nothing that was used is forgotten, and no limit is lost for a moment."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from ergon.api.budget import EnergyBudgetSpec
+from ergon.api.types import LabelSelector
 from ergon.energy.accounts import JOULES_PER_KILOWATT_HOUR
 from ergon.energy.budget import BudgetState, Needs
 from ergon.energy.ledger import Booked
@@ -77,3 +81,57 @@ def test_of_a_budget_that_was_deleted_nothing_is_handed_on() -> None:
     after.restore(first.to_state())
     judge(after, 0.0)
     assert after.to_state() == {}
+
+
+def shedding() -> BudgetBook:
+    """A book whose budget has used most of its month, so that it leaves less than what is asked for."""
+    budgets, _ = book(**MONTHLY)
+    judge(budgets, 90 * JOULES_PER_KILOWATT_HOUR, needed_watts=5000.0)
+    (left,) = budgets.limits().values()
+    assert left is not None
+    assert left < 5000.0
+    return budgets
+
+
+def test_a_limit_over_a_window_holds_from_the_first_plan_after_a_restart() -> None:
+    before = shedding()
+    after, cache = book(**MONTHLY)
+    after.restore(before.to_state())
+    assert after.limits() == before.limits()
+    version = after.version
+    judge(after, 0.0, needed_watts=5000.0)
+    assert after.limits() == before.limits(), "as it was, so that nothing is planned anew"
+    assert after.version == version
+    set_budget(cache, 2, **MONTHLY)
+    again, _ = book()
+    again.restore(after.to_state())
+    assert again.limits() == {}, "none of its name"
+
+
+@pytest.mark.parametrize(
+    ("limits", "watts"),
+    [
+        ({"kilowattHours": 400, "window": "Month"}, None),
+        ({"kilowattHours": 50, "window": "Month"}, None),
+        ({"watts": 1e6}, None),
+        ({"watts": 1.0}, 1.0),
+    ],
+    ids=["more", "less", "other-unit", "tighter"],
+)
+def test_a_limit_that_is_edited_is_not_gone_until_it_is_judged(limits: dict[str, Any], watts: float | None) -> None:
+    budgets = shedding()
+    (before,) = budgets.limits().values()
+    assert before is not None
+    set_budget(budgets._cache, 2, **limits)
+    assert budgets.limits() == {"site": watts or before}
+    judge(budgets, 0.0, needed_watts=5000.0)
+    assert budgets.limits() != {"site": before}
+
+
+def test_a_limit_that_was_moved_to_another_scope_holds_by_its_own_figures_until_it_is_judged() -> None:
+    budgets = shedding()
+    record = budgets._cache.budgets["site"]
+    assert record.spec is not None
+    scope = LabelSelector(match_labels={"site": "b"})
+    budgets._cache.budgets["site"] = replace(record, generation=2, spec=record.spec.model_copy(update={"pools": scope}))
+    assert budgets.limits() == {}

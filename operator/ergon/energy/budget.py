@@ -57,7 +57,10 @@ class Needs:
 
 
 class BudgetState(BaseModel):
-    """A budget's memory. `energy` in joules and `carbon` in grams are by window of `window` in `time_zone`."""
+    """A budget's memory. `energy` in joules and `carbon` in grams are by window of `window` in `time_zone`.
+
+    `left_watts`: what it left its scope when it was judged last, by the spec of that `generation`; None: nothing bound.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     window: WindowKind | None = None
@@ -72,6 +75,8 @@ class BudgetState(BaseModel):
     within: bool = True
     feasible: bool = True
     way: Way = Way.NOTHING
+    left_watts: float | None = None
+    generation: int = 0
 
 
 class Budget:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.energy.budget import Budget, BudgetState, Needs
@@ -18,6 +19,15 @@ LIMIT_CHANGED = 0.02
 """Of a budget's watts: a limit that moves by less is no ground for another plan."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a budget left its scope, by the spec of which generation; `spec` is None where a process before this one judged."""
+
+    watts: float | None
+    generation: int
+    spec: EnergyBudgetSpec | None = None
+
+
 class BudgetBook:
     """All budgets by name. `version` grows when what one of them leaves has changed enough to plan anew."""
 
@@ -26,21 +36,23 @@ class BudgetBook:
         self._cache = cache
         self._budgets: dict[str, Budget] = {}
         self._kept: dict[str, BudgetState] = {}
-        self._generations: dict[str, int] = {}
         self._verdicts: dict[str, Verdict] = {}
-        self._limits: dict[str, float | None] = {}
+        self._judged: dict[str, _Judged] = {}
         self._refused: dict[str, Refusal] = {}
         self._needs: Mapping[str, Needs] = {}
 
     def restore(self, budgets: Mapping[str, BudgetState]) -> None:
         """Go on from what a process before this one counted, in place of what was counted since."""
         self._kept = dict(budgets)
-        for name in budgets:
+        for name, state in budgets.items():
             self._budgets.pop(name, None)
+            if state.left_watts is not None:
+                self._judged[name] = _Judged(state.left_watts, state.generation)
+                self.version += 1
 
     def to_state(self) -> dict[str, BudgetState]:
         """What another process needs to go on. A budget that was not judged yet is handed on as it was taken over."""
-        return self._kept | {name: budget.to_state() for name, budget in self._budgets.items()}
+        return self._kept | {name: self._state(name, budget) for name, budget in self._budgets.items()}
 
     def planned(self, needs: Mapping[str, Needs]) -> None:
         """A plan was taken over: what each budget's scope asks for."""
@@ -56,11 +68,11 @@ class BudgetBook:
             needs = self._needs.get(name)
             if record.spec is None or needs is None:
                 continue
-            budget = self._current(name, record.spec, record.generation)
+            budget = self._current(name, record.spec)
             if budget is None:
                 continue
             use = scope_use(record.spec.pools, record.spec.namespaces, booked, fleet, grams_per_kilowatt_hour)
-            self._take(name, budget.observe(seconds, use, needs, wall_seconds))
+            self._take(name, budget.observe(seconds, use, needs, wall_seconds), record.spec, record.generation)
 
     def verdict(self, name: str) -> Verdict | None:
         """What was last decided of a budget."""
@@ -71,46 +83,59 @@ class BudgetBook:
         return self._refused.get(name)
 
     def limits(self) -> dict[str, float | None]:
-        """Watts that each budget, judged as it is now, leaves its scope; None: nothing binds."""
-        judged = self._cache.budgets.items()
-        return {
-            name: self._limits[name]
-            for name, record in judged
-            if name in self._limits and self._generations.get(name) == record.generation
-        }
+        """Watts that each budget leaves its scope; None: nothing binds. Of one that was never judged nothing is said.
+
+        What was judged last holds until it is judged again: else all that is shed would come back for that moment.
+        """
+        found = {}
+        for name, record in self._cache.budgets.items():
+            judged = self._judged.get(name)
+            if judged is None or record.spec is None:
+                continue
+            if judged.generation == record.generation:
+                found[name] = judged.watts
+            elif judged.watts is not None and judged.spec is not None and _same_scope(judged.spec, record.spec):
+                found[name] = min(judged.watts, record.spec.limits.watts or judged.watts)
+        return found
+
+    def _state(self, name: str, budget: Budget) -> BudgetState:
+        judged = self._judged.get(name)
+        left = {"left_watts": judged.watts, "generation": judged.generation} if judged is not None else {}
+        return budget.to_state().model_copy(update=left)
 
     def _drop_gone(self) -> None:
         """Of a budget that was deleted nothing is kept."""
         for name in [name for name in {*self._budgets, *self._kept} if name not in self._cache.budgets]:
-            for known in (self._budgets, self._kept, self._verdicts, self._limits, self._refused, self._generations):
+            for known in (self._budgets, self._kept, self._verdicts, self._judged, self._refused):
                 known.pop(name, None)
             self.version += 1
 
-    def _current(self, name: str, spec: EnergyBudgetSpec, generation: int) -> Budget | None:
+    def _current(self, name: str, spec: EnergyBudgetSpec) -> Budget | None:
         """The budget as it is now; None where its time zone is none."""
         budget = self._budgets.get(name)
         try:
             if budget is None:
                 budget = self._budgets[name] = Budget(name, spec, self._kept.get(name))
                 self._kept.pop(name, None)
-            elif self._generations.get(name) != generation:
+            else:
                 budget.update(spec)
         except ValueError as error:
             self._refused[name] = Refusal("InvalidSpec", f"spec.limits.timeZone: {error}")
             return None
         self._refused.pop(name, None)
-        self._generations[name] = generation
         return budget
 
-    def _take(self, name: str, verdict: Verdict) -> None:
+    def _take(self, name: str, verdict: Verdict, spec: EnergyBudgetSpec, generation: int) -> None:
         self._verdicts[name] = verdict
         for event in verdict.events:
             log.log(logging.WARNING if event.warning else logging.INFO, "budget %s: %s: %s", name, event.reason, event.message)
-        new = verdict.watt_limit.watts if verdict.watt_limit is not None else None
-        old = self._limits.get(name)
-        if name not in self._limits or (new is None) != (old is None) or _moved(old, new):
-            self._limits[name] = new
+        watts = verdict.watt_limit.watts if verdict.watt_limit is not None else None
+        old = self._judged.get(name)
+        if old is not None and not _moved(old.watts, watts):
+            watts = old.watts
+        else:
             self.version += 1
+        self._judged[name] = _Judged(watts, generation, spec)
 
     def _fleet(self) -> Fleet:
         pools = tuple(record.pool for record in self._cache.pools.values() if record.pool is not None)
@@ -118,4 +143,11 @@ class BudgetBook:
 
 
 def _moved(old: float | None, new: float | None) -> bool:
-    return old is not None and new is not None and abs(new - old) > LIMIT_CHANGED * max(old, new)
+    if old is None or new is None:
+        return old is not new
+    return abs(new - old) > LIMIT_CHANGED * max(old, new)
+
+
+def _same_scope(one: EnergyBudgetSpec, other: EnergyBudgetSpec) -> bool:
+    """Where it differs, watts of one say nothing of the other."""
+    return one.pools == other.pools and one.namespaces == other.namespaces
