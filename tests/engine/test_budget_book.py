@@ -74,6 +74,18 @@ def test_a_budget_that_cannot_be_judged_keeps_what_it_used_until_it_can() -> Non
     assert used_joules(after.to_state()["site"]) == 4 * JOULES_PER_KILOWATT_HOUR
 
 
+def test_what_is_used_before_the_first_plan_counts() -> None:
+    first, _ = book(**MONTHLY)
+    judge(first, 3 * JOULES_PER_KILOWATT_HOUR)
+    after, _ = book(**MONTHLY)
+    after.restore(first.to_state())
+    after.judge(10.0, used(5 * JOULES_PER_KILOWATT_HOUR, 8 * 3600.0), {}, JULY)  # all of a gap, and no plan yet
+    assert after.verdict("site") is None
+    assert after.limits() == first.limits(), "the last one holds"
+    judge(after, JOULES_PER_KILOWATT_HOUR)
+    assert used_joules(after.to_state()["site"]) == pytest.approx(9 * JOULES_PER_KILOWATT_HOUR)
+
+
 def test_of_a_budget_that_was_deleted_nothing_is_handed_on() -> None:
     first, _ = book(**MONTHLY)
     judge(first, 3 * JOULES_PER_KILOWATT_HOUR)

@@ -61,18 +61,21 @@ class BudgetBook:
     def judge(
         self, seconds: float, booked: Sequence[Booked], grams_per_kilowatt_hour: Mapping[str, float], wall_seconds: float
     ) -> None:
-        """So many seconds later, this was booked; the time is `wall_seconds` since the epoch."""
+        """So many seconds later, this was booked; the time is `wall_seconds` since the epoch.
+
+        What was used counts at once, also before a plan says what the scope of a budget asks for.
+        """
         fleet = self._fleet()
         self._drop_gone()
         for name, record in self._cache.budgets.items():
-            needs = self._needs.get(name)
-            if record.spec is None or needs is None:
-                continue
-            budget = self._current(name, record.spec)
-            if budget is None:
+            budget = self._current(name, record.spec) if record.spec is not None else None
+            if record.spec is None or budget is None:
                 continue
             use = scope_use(record.spec.pools, record.spec.namespaces, booked, fleet, grams_per_kilowatt_hour)
-            self._take(name, budget.observe(seconds, use, needs, wall_seconds), record.spec, record.generation)
+            if (needs := self._needs.get(name)) is None:
+                budget.count(use, wall_seconds)
+            else:
+                self._take(name, budget.observe(seconds, use, needs, wall_seconds), record.spec, record.generation)
 
     def verdict(self, name: str) -> Verdict | None:
         """What was last decided of a budget."""
