@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from ergon.energy.meters import Reading
 from ergon.engine.packed import packed, unpacked
-from tests.engine.energy_keeper import Energy
+from tests.engine.energy_keeper import IDLE_WATTS, Energy
 
 
 def state_of(energy: Energy) -> dict[str, Any]:
@@ -36,3 +37,19 @@ def test_what_is_kept_and_read_late_is_taken_up_as_if_nothing_had_been_booked_si
     requests = 10 * (done - 3)
     assert after.model_joules() - booked == pytest.approx(10.0 * requests * 2.0, rel=0.03)
     assert after.joules("idle") == pytest.approx(10.0 * after.seconds, rel=0.03)
+
+
+def test_what_a_meter_said_before_it_fell_silent_is_no_measurement_of_what_comes_after() -> None:
+    energy = Energy(source="Triton")
+    for tick in range(3):
+        energy.read(0, 0.0, Reading(joules={"gpu": 1500.0 * tick}, watts={"gpu": 150.0}))
+        energy.after()
+    measured = energy.joules()
+    assert energy.assumed_joules() <= 0.5 * measured
+    for _ in range(360):
+        energy.after()
+    assert energy.joules() - measured == pytest.approx(IDLE_WATTS * 3600, rel=0.05)
+    assert energy.assumed_joules() == pytest.approx(energy.joules() - measured, rel=0.05)
+    said = energy.keeper.pool("cpu")
+    assert said is not None
+    assert said.provenance == "assumed"

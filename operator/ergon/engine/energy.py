@@ -254,7 +254,7 @@ class EnergyKeeper:
     def _device(self, pool: Pool, key: ServerKey, seconds: float, source: str) -> DeviceTick:
         server = self._servers.get(key) or _Server()
         span = seconds + self._unseen_seconds if server.reaches_back else seconds
-        after = self._servers[key] = _Server(reading=server.reading)
+        after = self._servers[key] = _Server()
         replicas, loads, variants = [], [], []
         for model, done in server.done.items():
             curve = self._curve(done.variant, pool)
