@@ -6,7 +6,8 @@ import pytest
 
 from ergon.energy.meters import Reading
 from ergon.engine.packed import packed, unpacked
-from tests.engine.energy_keeper import IDLE_WATTS, Energy
+from ergon.reconcile.figures import energy_status
+from tests.engine.energy_keeper import IDLE_WATTS, KEY, Energy
 
 
 def state_of(energy: Energy) -> dict[str, Any]:
@@ -37,6 +38,31 @@ def test_what_is_kept_and_read_late_is_taken_up_as_if_nothing_had_been_booked_si
     requests = 10 * (done - 3)
     assert after.model_joules() - booked == pytest.approx(10.0 * requests * 2.0, rel=0.03)
     assert after.joules("idle") == pytest.approx(10.0 * after.seconds, rel=0.03)
+
+
+def test_a_model_that_does_nothing_has_a_status_that_stands() -> None:
+    energy = Energy()
+    record = energy.cache.models[KEY]
+
+    def written(minutes: int) -> int:
+        """So often its status is written anew."""
+        times = 0
+        for _ in range(minutes):
+            energy.after(60.0)
+            for key in energy.keeper.telling():
+                view = energy.keeper.model(key)
+                assert view is not None
+                record.status["energy"] = energy_status(view)
+                times += 1
+        return times
+
+    for minute in range(1, 121):
+        energy.read(100 * minute, 30.0 * minute)
+        written(1)
+    assert record.status["energy"]["watts"] == pytest.approx(50.0, rel=0.25)
+    assert written(12 * 60) <= 8
+    assert record.status["energy"]["watts"] == 0.0
+    assert written(12 * 60) == 0
 
 
 def test_what_a_meter_said_before_it_fell_silent_is_no_measurement_of_what_comes_after() -> None:
