@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ergon.energy.meters import Reading
+from ergon.engine.energy import POOL_READING
 from ergon.engine.packed import packed, unpacked
 from ergon.reconcile.figures import energy_status
 from tests.engine.energy_keeper import IDLE_WATTS, KEY, Energy
@@ -63,6 +64,28 @@ def test_a_model_that_does_nothing_has_a_status_that_stands() -> None:
     assert written(12 * 60) <= 8
     assert record.status["energy"]["watts"] == 0.0
     assert written(12 * 60) == 0
+
+
+@pytest.mark.parametrize("agents", [0, 1, 3], ids=["all-boot", "some-boot", "all-answer"])
+def test_one_query_for_a_pool_is_all_that_its_servers_draw(agents: int) -> None:
+    """Three of its pods are there; so many of them answer."""
+    energy = Energy(agents=agents, pods=3, source="Prometheus", prometheus={"query": "watts"})
+    for _ in range(6):
+        energy.keeper.pool_readings["cpu"] = Reading(watts={POOL_READING: 45.0})
+        energy.after()
+    assert energy.joules() == pytest.approx(45.0 * 60)
+    assert energy.joules("idle") == pytest.approx(3 * IDLE_WATTS * 60)
+    assert energy.assumed_joules() == 0
+    assert energy.keeper.pool_figures()["cpu"].watts == pytest.approx(45.0)
+
+
+@pytest.mark.parametrize("agents", [0, 1, 3], ids=["all-boot", "some-boot", "all-answer"])
+def test_a_query_without_an_answer_is_assumed_for_all_servers(agents: int) -> None:
+    energy = Energy(agents=agents, pods=3, source="Prometheus", prometheus={"query": "watts"})
+    for _ in range(60):
+        energy.after()
+    assert energy.joules() == energy.assumed_joules() == pytest.approx(3 * IDLE_WATTS * 600, rel=0.11)
+    assert energy.keeper.pool_figures()["cpu"].watts == pytest.approx(3 * IDLE_WATTS)
 
 
 def test_what_a_meter_said_before_it_fell_silent_is_no_measurement_of_what_comes_after() -> None:

@@ -240,14 +240,17 @@ class EnergyKeeper:
         running = sorted(key for key in pods if self._agents.agent(key) is not None)
         source = record.spec.power.source if record.spec is not None else "Profile"
         devices = [self._device(pool, key, seconds, source) for key in running]
+        standing = max(0, on.servers - len(running))
         if source == "Prometheus":
-            devices = [self._as_one(pool, devices)] if devices else []
+            # The query covers every node of the pool that is on, those of servers that boot or shut down included.
+            devices = [self._as_one(pool, devices, standing)] if devices or standing else []
+            standing = 0
         return PoolTick(
             pool.name,
             seconds,
             tuple(devices),
             host_watts=pool.host_watts * on.nodes,
-            standing_watts=pool.idle_watts * max(0, on.servers - len(running)),
+            standing_watts=pool.idle_watts * standing,
             pue=pool.pue,
         )
 
@@ -290,19 +293,20 @@ class EnergyKeeper:
             covers_gap=server.reaches_back,
         )
 
-    def _as_one(self, pool: Pool, devices: list[DeviceTick]) -> DeviceTick:
-        """All servers of a pool behind one query, as one device."""
-        nameplates = [device.nameplate_watts for device in devices]
+    def _as_one(self, pool: Pool, devices: list[DeviceTick], standing: int) -> DeviceTick:
+        """All servers of a pool behind one query, as one device; of them so many that only stand there."""
+        nameplates = [*(device.nameplate_watts for device in devices), *[nameplate_watts(pool, ())] * standing]
         known = [most for most in nameplates if most is not None]
         read = [device.replicas for device in devices if device.replicas is not None]
+        standing_watts = standing * pool.idle_watts
         return DeviceTick(
             pool.name,
-            sum(device.idle_watts for device in devices),
-            sum(device.expected_watts for device in devices),
-            tuple(replica for replicas in read for replica in replicas) if read else None,
+            sum(device.idle_watts for device in devices) + standing_watts,
+            sum(device.expected_watts for device in devices) + standing_watts,
+            tuple(replica for replicas in read for replica in replicas) if read or not devices else None,
             reading=self.pool_readings.get(pool.name, NOTHING),
             nameplate_watts=sum(known) if len(known) == len(nameplates) else None,
-            covers_gap=all(device.covers_gap for device in devices),
+            covers_gap=bool(devices) and all(device.covers_gap for device in devices),
         )
 
     # What is known
