@@ -20,8 +20,8 @@ from ergon.fleet.types import Model, ModelKey, OperatingPoint, ServerKey, Varian
 PLAN_SECONDS = 60.0
 """The default plan interval, and the shortest horizon."""
 
-MOST_KEPT_MODELS = 1500
-"""In the state, the busiest: a ConfigMap holds 600 to 1,000 of them."""
+MOST_KEPT_MODELS = 1000
+"""In the state, the busiest: a ConfigMap holds 600 to 1,000 of them, and an operator that ends has two seconds to write it."""
 
 PIECE_MODELS = 10
 """Of the state at once: 0.3 to 0.7 ms each."""

@@ -9,7 +9,7 @@ from ergon.energy.budget import Budget, BudgetState, Needs
 from ergon.energy.ledger import Booked
 from ergon.energy.scope import scope_use
 from ergon.energy.verdict import Verdict
-from ergon.engine.cache import Cache
+from ergon.engine.cache import BudgetRecord, Cache
 from ergon.fleet.types import Fleet
 from ergon.reconcile.observed import Refusal
 
@@ -26,6 +26,10 @@ class _Judged:
     watts: float | None
     generation: int
     spec: EnergyBudgetSpec | None = None
+
+    def of(self, record: BudgetRecord) -> bool:
+        """Whether it was judged as it is now."""
+        return self.generation == record.generation if self.spec is None else self.spec == record.spec
 
 
 class BudgetBook:
@@ -95,7 +99,7 @@ class BudgetBook:
             judged = self._judged.get(name)
             if judged is None or record.spec is None:
                 continue
-            if judged.generation == record.generation:
+            if judged.of(record):
                 found[name] = judged.watts
             elif judged.watts is not None and judged.spec is not None and _same_scope(judged.spec, record.spec):
                 found[name] = min(judged.watts, record.spec.limits.watts or judged.watts)
