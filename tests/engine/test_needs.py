@@ -1,16 +1,20 @@
 """A limit that has room for nothing but what is protected leaves all others out, and says so of each."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.energy.budget import Needs
-from ergon.engine.needs import ROOM_TO_RETURN, left_out, outright, with_left_out, without
+from ergon.engine.needs import ROOM_TO_RETURN, left_out, needs_of, outright, with_left_out, without
+from ergon.fleet.types import Fleet, Model
 from ergon.planning import Effort, plan
 from ergon.planning.candidates import Reason, judge
+from ergon.planning.priorities import with_capped_priorities
 from ergon.reconcile.budgets import scope_of, shed_in
 from tests.planning.fleets import random_fleet
+from tests.planning.law import Law
 
 BELOW = 500
 
@@ -40,12 +44,43 @@ def test_when_only_what_is_protected_has_room(
     assert outright({"site": budget}, left, needs, before) == ({"site"} if full else set())
 
 
+def counts(fleet: Fleet, model: Model) -> int:
+    """A model's priority as planning.md has it."""
+    return Law(fleet).priority(model.key)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_priority_counts_for_no_more_than_the_pools_allow(seed: int) -> None:
+    fleet = random_fleet(random.Random(seed))
+    boasting = replace(fleet, models=tuple(replace(model, priority=1000) for model in fleet.models))
+    for each in (fleet, boasting):
+        assert [model.priority for model in with_capped_priorities(each).models] == [counts(each, m) for m in each.models]
+
+
+def test_who_calls_itself_dear_is_protected_from_no_budget_of_a_pool_that_caps_it() -> None:
+    budgets, found = {"site": spec(30.0)}, 0
+    for seed in range(20):
+        drawn = random_fleet(random.Random(seed))
+        pools = tuple(replace(pool, max_priority=100) for pool in drawn.pools)
+        fleets = [
+            replace(drawn, pools=pools, models=tuple(replace(model, priority=priority) for model in drawn.models))
+            for priority in (100, 1000)
+        ]
+        modest, boasting = (needs_of(fleet, budgets)["site"].protected_watts for fleet in fleets)
+        candidates = Law(fleets[0]).candidates
+        if all(candidates.values()):
+            found += 1
+            assert boasting == pytest.approx(modest)
+            assert left_out(fleets[1], budgets, {"site"}) == left_out(fleets[0], budgets, {"site"})
+    assert found > 3  # else this says nothing
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_who_is_left_out_has_no_replica_and_is_told_why(seed: int) -> None:
     fleet = random_fleet(random.Random(seed))
     budgets = {"site": spec()}
     shed = left_out(fleet, budgets, {"site"})
-    assert set(shed) == {model.key for model in fleet.models if model.priority < BELOW and model.wanted_replicas}
+    assert set(shed) == {model.key for model in fleet.models if counts(fleet, model) < BELOW and model.wanted_replicas}
     rest = without(fleet, shed)
     assert not {replica.model for replica in rest.current} & set(shed)
     made = with_left_out(plan(rest, effort=Effort.quick()), fleet, shed, budgets)
@@ -75,7 +110,7 @@ def test_one_that_can_run_nowhere_but_where_the_limit_reaches_is_left_out_too(se
     if len(reached) < len(fleet.pools):
         for model in fleet.models:
             where = {p.name for p in fleet.pools if any(judge(fleet, model, v, p) is None for v in model.variants)}
-            may_be_shed = model.priority < BELOW and bool(model.wanted_replicas)
+            may_be_shed = counts(fleet, model) < BELOW and bool(model.wanted_replicas)
             assert (model.key in shed) == (may_be_shed and bool(where) and where <= reached)
     made = with_left_out(plan(without(fleet, shed), effort=Effort.quick()), fleet, shed, budgets)
     for key in shed:

@@ -75,3 +75,18 @@ async def test_queries_reach_the_ledger_and_what_is_not_known_is_said_once(
     (said,) = [record.getMessage() for record in caplog.records]
     assert "the power of pool bad is not known" in said
     assert "gave no series" in said
+
+
+async def test_what_a_query_said_is_gone_with_the_query(prometheus: str) -> None:
+    cache = Cache()
+    servers = Servers(cache, lambda *_: pytest.fail("no server is connected to"), lambda _: ())
+    energy = EnergyKeeper(cache, servers, lambda: 0.0, lambda: 0.0)
+    sources = PowerSources(prometheus)
+    reader, known = SourceReader(cache, energy, sources), []
+    for generation, query in enumerate(("grams", None, "grams", "nothing"), 1):
+        carbon = {"gramsPerKilowattHour": 30} if query is None else {"prometheus": {"query": query}}
+        put(cache, pool(carbon=carbon), "p1", generation)
+        await reader.look()
+        known.append(dict(energy.intensity))
+    await sources.close()
+    assert known == [{"cpu": 212.0}, {}, {"cpu": 212.0}, {}]

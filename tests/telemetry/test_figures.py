@@ -6,8 +6,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ergon.telemetry.figures import MOST_MODELS, BudgetFigures, FiguresCollector, FleetFigures, ModelFigures, PoolFigures
 
 
-def scraped(figures: FleetFigures) -> dict[str, dict[tuple[str, ...], float]]:
-    collector, registry = FiguresCollector(), CollectorRegistry()
+def scraped(figures: FleetFigures, collector: FiguresCollector | None = None) -> dict[str, dict[tuple[str, ...], float]]:
+    collector, registry = collector or FiguresCollector(), CollectorRegistry()
     collector.provide = lambda: figures
     registry.register(collector)
     page = generate_latest(registry).decode()
@@ -40,3 +40,26 @@ def test_models_beyond_the_first_are_one_series_and_nothing_is_lost() -> None:
     assert len(joules) == MOST_MODELS + 1
     assert joules["_other", "_other"] == sum(range(50))
     assert sum(joules.values()) == sum(range(MOST_MODELS + 50))
+
+
+def test_the_series_of_the_others_is_a_counter_whoever_comes_and_goes() -> None:
+    collector = FiguresCollector()
+    joules = {f"m{number}": float(number) for number in range(MOST_MODELS + 50)}
+
+    def other() -> float:
+        models = {("n", name): ModelFigures(1.0, 1.0, 1.0, taken) for name, taken in joules.items()}
+        return scraped(FleetFigures(models=models), collector)["ergon_model_joules"]["_other", "_other"]
+
+    first = other()
+    assert first == sum(range(50))
+    joules["m10"] += 7.0
+    assert other() == first + 7.0
+    joules["m20"] = 1e6  # gets a series of its own, and the least of those loses it
+    assert other() == first + 7.0
+    joules["m50"] += 0.5
+    assert other() == first + 7.5
+    del joules["m30"]  # and another one has a series again
+    assert other() == first + 7.5
+    for number in range(100):
+        joules.pop(f"m{number}", None)
+    assert other() == first + 7.5, "also when all have series of their own"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ergon.demand import packing
-from ergon.demand.history import History
+from ergon.demand.history import PER_QUARTER, QUARTERS, History
 from ergon.demand.recurring import recurring_work
 from ergon.demand.rung import METHODS, POINTS, Rung
 from ergon.fleet.types import ModelKey
@@ -23,6 +23,7 @@ _FIRST_LOOK_SECONDS = 60.0
 """Of which half must be seen: the first requests of a new model come at once, and a second replica for them would be for nothing.
 Where as many go on coming, the fast path sees it within seconds.
 """
+_DAY_QUARTERS = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,13 @@ class Forecaster:
         """The mean rate of the last seconds, as far as it was seen."""
         row = self._row.get(key)
         return self.history.recent(row, now_seconds, seconds) if row is not None else 0.0
+
+    def busiest(self) -> list[ModelKey]:
+        """All models, those first of which most work was seen in the last day."""
+        closed = self.history.closed_minute + 1
+        quarters = self.history.quarters[:, (closed // PER_QUARTER - 1 - np.arange(_DAY_QUARTERS)) % QUARTERS]
+        work = np.nansum(quarters, 1) * PER_QUARTER + np.nansum(self.history.minutes, 1)  # the last hours count once more
+        return sorted(self._row, key=lambda key: (-work[self._row[key]], key))
 
     def to_state(self, key: ModelKey) -> dict[str, Any]:
         """What survives a restart, about 1 kB for JSON: the last day by quarters, 15 days by hours, the back-test."""

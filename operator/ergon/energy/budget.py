@@ -56,7 +56,10 @@ class Needs:
 
 
 class BudgetState(BaseModel):
-    """A budget's memory. `energy` in joules and `carbon` in grams are by window of `window` in `time_zone`."""
+    """A budget's memory. `energy` in joules and `carbon` in grams are by window of `window` in `time_zone`.
+
+    `left_watts`: what it left its scope when it was judged last, by the spec of that `generation`; None: nothing bound.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     window: WindowKind | None = None
@@ -71,6 +74,8 @@ class BudgetState(BaseModel):
     within: bool = True
     feasible: bool = True
     way: Way = Way.NOTHING
+    left_watts: float | None = None
+    generation: int = 0
 
 
 class Budget:
@@ -100,7 +105,7 @@ class Budget:
 
     def observe(self, seconds: float, use: ScopeUse, needs: Needs, wall_seconds: float) -> Verdict:
         """So many seconds later (monotonic): what the scope used, what it asks for, and the time (seconds since the epoch)."""
-        self._count(use, wall_seconds)
+        self.count(use, wall_seconds)
         self._shape.observe(needs.needed_watts, needs.protected_watts, seconds, wall_seconds)
         forecast = needs.forecast or self._shape.forecast(needs.needed_watts, needs.protected_watts, wall_seconds)
         limits: list[LimitVerdict] = []
@@ -116,6 +121,14 @@ class Budget:
             rate = self._grams_per_joule
             limits.append(self._judge_window(LimitKind.CARBON_GRAMS, grams, rate, seconds, needs, forecast, wall_seconds))
         return self._verdict(tuple(sorted(limits, key=lambda limit: -limit.share)), needs, step)
+
+    def count(self, use: ScopeUse, wall_seconds: float) -> None:
+        """What the scope used, in the window in which it was used: each joule counts once, here or in `observe`."""
+        if use.joules > 0:
+            self._grams_per_joule = use.grams_per_joule
+        assumed = use.assumed_joules
+        self._energy.add(use.joules, assumed, use.seconds, wall_seconds)
+        self._carbon.add(use.grams, assumed * use.grams_per_joule, use.seconds, wall_seconds)
 
     def to_state(self) -> BudgetState:
         """What another process needs to go on: a few kilobytes."""
@@ -150,14 +163,6 @@ class Budget:
         self._shape = DayShape.from_state(state.shape)
         self._grams_per_joule = max(0.0, state.grams_per_joule)
         self._within, self._feasible, self._way = state.within, state.feasible, state.way
-
-    def _count(self, use: ScopeUse, wall_seconds: float) -> None:
-        """Each joule counts once, in the window in which it was used."""
-        if use.joules > 0:
-            self._grams_per_joule = use.grams_per_joule
-        assumed = use.assumed_joules
-        self._energy.add(use.joules, assumed, use.seconds, wall_seconds)
-        self._carbon.add(use.grams, assumed * use.grams_per_joule, use.seconds, wall_seconds)
 
     def _watch(self, seconds: float, use: ScopeUse, needs: Needs, limit_watts: float) -> Step:
         if self._spec.enforcement == "Observe":

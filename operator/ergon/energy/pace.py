@@ -5,19 +5,27 @@ import math
 SHORT_SECONDS = 300.0
 LONG_SECONDS = 3600.0
 
+LEAST_WATTS = 0.01
+"""Less is said to be nothing: what only fades would be a new figure each quarter of an hour, for weeks."""
+
+LEAST_JOULES = 0.1
+"""Booked at once, that show that a model did something: the remains of a split are less."""
+
 
 class Faded:
     """Sums that fade with a time constant; `per_second` of what was added is right from the first minute on."""
 
-    __slots__ = ("_at", "_weight", "joules", "requests", "seconds", "work")
+    __slots__ = ("_at", "_used_at", "_weight", "joules", "requests", "seconds", "work")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.joules = self.requests = self.work = self._weight = self._at = 0.0
+        self.joules = self.requests = self.work = self._weight = self._at = self._used_at = 0.0
 
     def add(self, joules: float, requests: float, work: float, now_seconds: float) -> None:
         """Add what was used until now (seconds of the ledger's own clock)."""
         self.fade(now_seconds)
+        if joules >= LEAST_JOULES:
+            self._used_at = now_seconds
         self.joules += joules
         self.requests += requests
         self.work += work
@@ -36,9 +44,14 @@ class Faded:
         self._at = now_seconds
 
     def watts(self, now_seconds: float) -> float:
-        """Mean joules per second over the last time constant, or since the start where that is less."""
+        """Mean joules per second over the last time constant, or since the start where that is less. 0 below LEAST_WATTS, and
+        where nothing was used for that long: then what fades is older.
+        """
         self.fade(now_seconds)
-        return self.joules / (self.seconds * self._weight) if self._weight > 0 else 0.0
+        if self._weight <= 0 or now_seconds - self._used_at > self.seconds:
+            return 0.0
+        watts = self.joules / (self.seconds * self._weight)
+        return watts if watts >= LEAST_WATTS else 0.0
 
 
 class Pace:

@@ -4,6 +4,8 @@ A server counts on while its operator is away; the first reading of a new one, l
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +31,19 @@ class ReplicaState(BaseModel):
     executions: int
     rows: int
     batches: tuple[tuple[int, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReplica:
+    """One replica's counters before they are made a state, which takes 0.1 s for 2,000 of 32 batch sizes: for a thread."""
+
+    server: ServerKey
+    key: ModelKey
+    counters: Counters
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return _state(self.server, self.key, self.counters).model_dump(mode="json", exclude_defaults=True)
 
 
 class BookedCounters:
@@ -61,7 +76,7 @@ class BookedCounters:
         for known in (self._read, self._booked, self._kept):
             known.pop(server, None)
 
-    def to_state(self) -> tuple[ReplicaState, ...]:
+    def to_state(self) -> tuple[KeptReplica, ...]:
         """What another process needs, of the busiest replicas."""
         replicas = [
             (counters.busy_seconds, server, key, counters)
@@ -69,7 +84,7 @@ class BookedCounters:
             for key, counters in models.items()
         ]
         replicas.sort(key=lambda replica: (-replica[0], replica[1], replica[2]))
-        return tuple(_state(server, key, counters) for _, server, key, counters in replicas[:KEPT_REPLICAS])
+        return tuple(KeptReplica(server, key, counters) for _, server, key, counters in replicas[:KEPT_REPLICAS])
 
     @classmethod
     def from_state(cls, state: tuple[ReplicaState, ...]) -> "BookedCounters":

@@ -61,7 +61,6 @@ class DemandKeeper:
         stabilise_seconds: float,
     ) -> None:
         self.book = Book(stabilise_seconds)
-        self._stabilise_seconds = stabilise_seconds
         self.version = 0
         self._cache = cache
         self._now = now
@@ -90,11 +89,11 @@ class DemandKeeper:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what an operator before this one learned."""
-        self.book = Book.from_state(state, self._stabilise_seconds, self._clock())
+        self.book.take_state(state, self._clock())
 
-    def to_state(self) -> dict[str, Any]:
-        """What another process needs to go on."""
-        return self.book.to_state()
+    def pieces(self) -> Iterator[dict[str, Any]]:
+        """What another process needs to go on, in pieces to be united."""
+        return self.book.pieces()
 
     @property
     def settled(self) -> bool:

@@ -5,26 +5,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ergon.api.budget import EnergyBudgetSpec
 from ergon.demand.counters import Window
 from ergon.demand.learning import points_for
 from ergon.demand.work import counts_tokens, token_work
-from ergon.energy.budget import Budget, BudgetState, Needs
-from ergon.energy.guard import PLANNED_SHARE
+from ergon.energy.budget import Needs
 from ergon.energy.ledger import POOL_ACCOUNTS, Booked, DeviceTick, Ledger, ModelFigures, PoolTick, ReplicaTick, gap_seconds
-from ergon.energy.ledger_state import LedgerState
 from ergon.energy.meters import NOTHING, Reading
 from ergon.energy.on import OnTracker
 from ergon.energy.power import PowerCurve, ReplicaLoad, device_watts, nameplate_watts, power_curve
-from ergon.energy.scope import scope_use
 from ergon.energy.verdict import Verdict
-from ergon.engine.booked import BookedCounters, ReplicaState
+from ergon.engine.booked import BookedCounters
+from ergon.engine.budget_book import BudgetBook
 from ergon.engine.cache import Cache, PoolRecord
 from ergon.engine.demand import Counted
+from ergon.engine.kept_energy import read_energy
 from ergon.engine.load_seconds import LoadSeconds
 from ergon.engine.server import ServerAgent
 from ergon.engine.servers import Servers
-from ergon.fleet.types import Fleet, ModelKey, Pool, ServerKey, Variant
+from ergon.fleet.types import ModelKey, Pool, ServerKey, Variant
 from ergon.reconcile.figures import EnergyView, PoolEnergy, energy_status, keep
 from ergon.reconcile.observed import Refusal
 from ergon.telemetry.figures import PoolFigures
@@ -35,8 +33,6 @@ TICK_SECONDS = 10.0
 """Between two bookings: the guard's short mean."""
 POOL_READING = "all"
 """The accelerator's name where one query covers a whole pool."""
-LIMIT_CHANGED = 0.02
-"""Of a budget's watts: a limit that moves by less is no ground for another plan."""
 
 
 @dataclass(slots=True)
@@ -64,10 +60,7 @@ class _Server:
 
 
 class EnergyKeeper:
-    """Holds the ledger and every budget. `now` is the event loop's clock, `wall_seconds` the time since the epoch.
-
-    `version` grows when what a budget leaves has changed enough to plan anew.
-    """
+    """Holds the ledger and every budget. `now` is the event loop's clock, `wall_seconds` the time since the epoch."""
 
     def __init__(
         self,
@@ -76,8 +69,8 @@ class EnergyKeeper:
         now: Callable[[], float],
         wall_seconds: Callable[[], float],
     ) -> None:
-        self.version = 0
         self.ledger = Ledger()
+        self.budgets = BudgetBook(cache)
         self._booked_counters = BookedCounters()
         self._unseen_seconds = 0.0
         self.pool_readings: dict[str, Reading] = {}
@@ -89,42 +82,42 @@ class EnergyKeeper:
         self._curves: dict[tuple[str, str | None, int], PowerCurve] = {}
         self._booked: dict[str, Booked] = {}
         self._figures: dict[ModelKey, ModelFigures] = {}
-        self._budgets: dict[str, Budget] = {}
-        self._restored: dict[str, BudgetState] = {}
-        self._generations: dict[str, int] = {}
-        self._verdicts: dict[str, Verdict] = {}
-        self._limits: dict[str, float | None] = {}
-        self._refused: dict[str, Refusal] = {}
-        self._needs: Mapping[str, Needs] = {}
         self._told: set[tuple[str, str]] = set()
         self._ticked_at = now()
         self._loads = LoadSeconds()
+
+    @property
+    def version(self) -> int:
+        """Grows when what a budget leaves has changed enough to plan anew."""
+        return self.budgets.version
 
     @property
     def next_tick_at(self) -> float:
         """When `tick` has something to do again, by the loop's clock."""
         return self._ticked_at + TICK_SECONDS
 
-    def restore(
-        self, ledger: LedgerState | None, budgets: Mapping[str, BudgetState], counters: tuple[ReplicaState, ...] = ()
-    ) -> None:
-        """Go on from what an operator before this one booked."""
-        self._ticked_at = self._now()
-        if ledger is not None:
-            self.ledger = Ledger.from_state(ledger, self._wall_seconds())
-            self._booked_counters = BookedCounters.from_state(counters)
-            self._unseen_seconds = gap_seconds(ledger, self._wall_seconds())
-        self._restored = dict(budgets)
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what an operator before this one booked, as `to_state` gave it; what cannot be read is left out.
+
+        What was booked since this process began is booked once more from there, by the counters: it is not counted twice.
+        """
+        kept = read_energy(state)
+        if kept.ledger is not None:
+            self._ticked_at = self._now()
+            self._servers.clear()
+            self.ledger = Ledger.from_state(kept.ledger, self._wall_seconds())
+            self._booked_counters = BookedCounters.from_state(kept.counters)
+            self._unseen_seconds = gap_seconds(kept.ledger, self._wall_seconds())
+        self.budgets.restore(kept.budgets)
 
     def to_state(self) -> dict[str, Any]:
-        """What another process needs to go on from the last booking."""
-        budgets = {
-            name: budget.to_state().model_dump(mode="json", exclude_defaults=True) for name, budget in self._budgets.items()
-        }
+        """What another process needs to go on from the last booking, as `packed` makes JSON of it."""
         booked_at = self._wall_seconds() - (self._now() - self._ticked_at) - self._unseen_seconds
-        ledger = self.ledger.to_state(booked_at).model_dump(mode="json", exclude_defaults=True)
-        counters = [replica.model_dump(mode="json", exclude_defaults=True) for replica in self._booked_counters.to_state()]
-        return {"ledger": ledger, "budgets": budgets, "counters": counters}
+        return {
+            "ledger": self.ledger.to_state(booked_at),
+            "budgets": self.budgets.to_state(),
+            "counters": self._booked_counters.to_state(),
+        }
 
     # In
 
@@ -137,7 +130,7 @@ class EnergyKeeper:
         server.read, server.reading = True, reading
         before = self._booked_counters.read(agent.key, counted.readings, counted.instances)
         server.reaches_back = server.reaches_back or bool(before)
-        for key, window in (before | dict(counted.windows)).items():
+        for key, window in (dict(counted.windows) | before).items():
             facts, done = agent.facts.get(key), server.done.setdefault(key, _Done())
             variant = self._variant(key, facts.loaded_revision if facts is not None else None)
             instances = facts.instances if facts is not None else 1
@@ -150,7 +143,7 @@ class EnergyKeeper:
 
     def planned(self, needs: Mapping[str, Needs]) -> None:
         """A plan was taken over: what each budget's scope asks for."""
-        self._needs = needs
+        self.budgets.planned(needs)
 
     def server_gone(self, server: ServerKey) -> None:
         """A server ended."""
@@ -178,7 +171,7 @@ class EnergyKeeper:
         for one in booked:
             for finding in one.findings:
                 self._tell_once((finding.device, str(finding.doubt)), f"power of {finding.device}: {finding.message}")
-        self._judge(seconds, booked)
+        self.budgets.judge(seconds, booked, self.intensity, self._wall_seconds())
         return True
 
     def pool(self, name: str) -> PoolEnergy | None:
@@ -225,20 +218,15 @@ class EnergyKeeper:
 
     def verdict(self, name: str) -> Verdict | None:
         """What was last decided of a budget."""
-        return self._verdicts.get(name)
+        return self.budgets.verdict(name)
 
     def refusal(self, name: str) -> Refusal | None:
         """Why a budget cannot be held as it is."""
-        return self._refused.get(name)
+        return self.budgets.refusal(name)
 
     def limits(self) -> dict[str, float | None]:
-        """Watts that each budget, judged as it is now, leaves its scope; None: nothing binds."""
-        judged = self._cache.budgets.items()
-        return {
-            name: self._limits[name]
-            for name, record in judged
-            if name in self._limits and self._generations.get(name) == record.generation
-        }
+        """Watts that each budget leaves its scope; None: nothing binds."""
+        return self.budgets.limits()
 
     # Booking
 
@@ -252,21 +240,24 @@ class EnergyKeeper:
         running = sorted(key for key in pods if self._agents.agent(key) is not None)
         source = record.spec.power.source if record.spec is not None else "Profile"
         devices = [self._device(pool, key, seconds, source) for key in running]
+        standing = max(0, on.servers - len(running))
         if source == "Prometheus":
-            devices = [self._as_one(pool, devices)] if devices else []
+            # The query covers every node of the pool that is on, those of servers that boot or shut down included.
+            devices = [self._as_one(pool, devices, standing)] if devices or standing else []
+            standing = 0
         return PoolTick(
             pool.name,
             seconds,
             tuple(devices),
             host_watts=pool.host_watts * on.nodes,
-            standing_watts=pool.idle_watts * max(0, on.servers - len(running)),
+            standing_watts=pool.idle_watts * standing,
             pue=pool.pue,
         )
 
     def _device(self, pool: Pool, key: ServerKey, seconds: float, source: str) -> DeviceTick:
         server = self._servers.get(key) or _Server()
         span = seconds + self._unseen_seconds if server.reaches_back else seconds
-        after = self._servers[key] = _Server(reading=server.reading)
+        after = self._servers[key] = _Server()
         replicas, loads, variants = [], [], []
         for model, done in server.done.items():
             curve = self._curve(done.variant, pool)
@@ -302,69 +293,21 @@ class EnergyKeeper:
             covers_gap=server.reaches_back,
         )
 
-    def _as_one(self, pool: Pool, devices: list[DeviceTick]) -> DeviceTick:
-        """All servers of a pool behind one query, as one device."""
-        nameplates = [device.nameplate_watts for device in devices]
+    def _as_one(self, pool: Pool, devices: list[DeviceTick], standing: int) -> DeviceTick:
+        """All servers of a pool behind one query, as one device; of them so many that only stand there."""
+        nameplates = [*(device.nameplate_watts for device in devices), *[nameplate_watts(pool, ())] * standing]
         known = [most for most in nameplates if most is not None]
         read = [device.replicas for device in devices if device.replicas is not None]
+        standing_watts = standing * pool.idle_watts
         return DeviceTick(
             pool.name,
-            sum(device.idle_watts for device in devices),
-            sum(device.expected_watts for device in devices),
-            tuple(replica for replicas in read for replica in replicas) if read else None,
+            sum(device.idle_watts for device in devices) + standing_watts,
+            sum(device.expected_watts for device in devices) + standing_watts,
+            tuple(replica for replicas in read for replica in replicas) if read or not devices else None,
             reading=self.pool_readings.get(pool.name, NOTHING),
             nameplate_watts=sum(known) if len(known) == len(nameplates) else None,
-            covers_gap=all(device.covers_gap for device in devices),
+            covers_gap=bool(devices) and all(device.covers_gap for device in devices),
         )
-
-    # Budgets
-
-    def _judge(self, seconds: float, booked: list[Booked]) -> None:
-        fleet = self._fleet()
-        for name in [name for name in self._budgets if name not in self._cache.budgets]:
-            del self._budgets[name]
-            for known in (self._verdicts, self._limits, self._refused, self._generations):
-                known.pop(name, None)
-            self.version += 1
-        for name, record in self._cache.budgets.items():
-            needs = self._needs.get(name)
-            if record.spec is None or needs is None:
-                continue
-            budget = self._current(name, record.spec, record.generation)
-            if budget is None:
-                continue
-            use = scope_use(record.spec.pools, record.spec.namespaces, booked, fleet, self.intensity)
-            verdict = budget.observe(seconds, use, needs, self._wall_seconds())
-            self._take(name, verdict)
-
-    def _current(self, name: str, spec: EnergyBudgetSpec, generation: int) -> Budget | None:
-        """The budget as it is now; None where its time zone is none."""
-        budget = self._budgets.get(name)
-        try:
-            if budget is None:
-                budget = self._budgets[name] = Budget(name, spec, self._restored.pop(name, None))
-            elif self._generations.get(name) != generation:
-                budget.update(spec)
-        except ValueError as error:
-            self._refused[name] = Refusal("InvalidSpec", f"spec.limits.timeZone: {error}")
-            return None
-        self._refused.pop(name, None)
-        self._generations[name] = generation
-        return budget
-
-    def _take(self, name: str, verdict: Verdict) -> None:
-        self._verdicts[name] = verdict
-        for event in verdict.events:
-            log.log(logging.WARNING if event.warning else logging.INFO, "budget %s: %s: %s", name, event.reason, event.message)
-        new = verdict.watt_limit.watts if verdict.watt_limit is not None else None
-        old = self._limits.get(name)
-        if name not in self._limits or (new is None) != (old is None) or _moved(old, new):
-            self._limits[name] = new
-            self.version += 1
-
-    def _fleet(self) -> Fleet:
-        pools = tuple(record.pool for record in self._cache.pools.values() if record.pool is not None)
-        return Fleet(pools, (), dict(self._cache.namespaces), "")
 
     # What is known
 
@@ -392,16 +335,7 @@ class EnergyKeeper:
             log.warning("%s", text)
 
 
-def effective_watts(limit_watts: float | None, protected_watts: float) -> float | None:
-    """What planning holds a scope to: never less than what protected demand takes of a plan's share."""
-    return None if limit_watts is None else max(limit_watts, protected_watts / PLANNED_SHARE)
-
-
 def _work(window: Window, variant: Variant | None, pool: Pool, instances: int) -> float:
     """Requests, or for generative models weighted tokens."""
     points = points_for(variant.points, pool.product, pool.accelerator_class) if variant is not None else ()
     return token_work(window, points, instances) if counts_tokens(points) else float(window.completed)
-
-
-def _moved(old: float | None, new: float | None) -> bool:
-    return old is not None and new is not None and abs(new - old) > LIMIT_CHANGED * max(old, new)

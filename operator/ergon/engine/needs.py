@@ -13,6 +13,7 @@ from ergon.energy.guard import PLANNED_SHARE
 from ergon.fleet.types import Fleet, Model, ModelKey, Pool, Variant, WattLimit
 from ergon.planning import Alternative, Effort, Plan, plan
 from ergon.planning.candidates import Reason, judge
+from ergon.planning.priorities import with_capped_priorities
 from ergon.reconcile.budgets import scope_of, scope_watts, shed_in
 
 ROOM_TO_RETURN = 1.05
@@ -22,10 +23,13 @@ LEAST_SAVING_WATTS = 0.05
 
 
 def needs_of(fleet: Fleet, budgets: Mapping[str, EnergyBudgetSpec]) -> dict[str, Needs]:
-    """By budget. One plan for all that is asked, and one for each `shedBelowPriority` that leaves somebody out."""
+    """By budget. One plan for all that is asked, and one for each `shedBelowPriority` that leaves somebody out.
+
+    Who is above it is a matter of the priority that counts, which pools cap: else any tenant could call itself protected.
+    """
     if not budgets:
         return {}
-    fleet = replace(fleet, watt_limits=())
+    fleet = replace(with_capped_priorities(fleet), watt_limits=())
     effort = Effort.quick()
     everything = plan(fleet, effort=effort)
     protected: dict[int, Plan] = {}
@@ -98,6 +102,7 @@ def left_out(fleet: Fleet, budgets: Mapping[str, EnergyBudgetSpec], outright: Co
     Of one that could run elsewhere, planning finds out.
     """
     found: dict[ModelKey, str] = {}
+    fleet = with_capped_priorities(fleet) if outright else fleet
     for name in sorted(outright):
         spec, scope = budgets[name], scope_of(name, budgets[name])
         inside = [pool for pool in fleet.pools if _reaches(scope, pool)]

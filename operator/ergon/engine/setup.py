@@ -13,7 +13,7 @@ from ergon.engine.actions import Executor
 from ergon.engine.budgets import BudgetWriter
 from ergon.engine.cache import Cache
 from ergon.engine.cached_pods import PodRecord
-from ergon.engine.checkpoint import CHECKPOINT_SECONDS, Checkpoint
+from ergon.engine.checkpoint import Checkpoint, parts_of
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.effects import CALL_SECONDS, Effects
 from ergon.engine.energy import EnergyKeeper
@@ -76,7 +76,7 @@ class Leader:
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
         self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
-        self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy)
+        self._checkpoint = Checkpoint(client, settings.operator_namespace, parts_of(self._demand, self._energy))
         planner = self._planner = Planner(
             cache, self._servers, self._demand, self._energy, settings, loop.time, metrics.observe_phase
         )
@@ -132,7 +132,7 @@ class Leader:
         await self._checkpoint.restore()
         beside = [
             asyncio.create_task(self._events.run(), name="events"),
-            asyncio.create_task(self._keep(), name="checkpoint"),
+            asyncio.create_task(self._checkpoint.keep(lambda: self._may_act(CALL_SECONDS)), name="checkpoint"),
             asyncio.create_task(SourceReader(self._cache, self._energy, self._sources).run(), name="power sources"),
         ]
         wake = await self._listen(beside)
@@ -157,16 +157,6 @@ class Leader:
         beside.append(asyncio.create_task(announce(self._client, waking, namespace, self._may_act), name="announcement"))
         beside.append(asyncio.create_task(self._route_keeper.scrape(self._session), name="gateways"))
         return server
-
-    async def _keep(self) -> None:
-        """Write the checkpoint now and then, while this process leads."""
-        while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS)
-            if self._may_act(CALL_SECONDS):
-                try:
-                    await self._checkpoint.save()
-                except Exception:
-                    log.exception("the checkpoint was not written; it is tried again in %g s", CHECKPOINT_SECONDS)
 
     async def close(self) -> None:
         """Stop writing; what is loaded stays loaded."""

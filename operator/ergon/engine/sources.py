@@ -18,16 +18,21 @@ class SourceReader:
     def __init__(self, cache: Cache, energy: EnergyKeeper, sources: PowerSources) -> None:
         self._cache, self._energy, self._sources = cache, energy, sources
         self._problems: dict[str, str] = {}
+        self._asked: dict[str, str] = {}
 
     async def run(self) -> None:
         """Until cancelled. A round that fails is logged, and the next one comes."""
         while True:
             try:
-                await asyncio.gather(*(self._power(*named) for named in self._power_queries()))
-                await asyncio.gather(*(self._carbon(*named) for named in self._carbon_queries()))
+                await self.look()
             except Exception:
                 log.exception("reading power and carbon failed; it is tried again in %g s", TICK_SECONDS)
             await asyncio.sleep(TICK_SECONDS)
+
+    async def look(self) -> None:
+        """Ask every query once."""
+        await asyncio.gather(*(self._power(*named) for named in self._power_queries()))
+        await asyncio.gather(*(self._carbon(*named) for named in self._carbon_queries()))
 
     def _power_queries(self) -> list[tuple[str, str]]:
         specs = {name: record.spec.power for name, record in self._cache.pools.items() if record.spec is not None}
@@ -41,7 +46,11 @@ class SourceReader:
 
     def _carbon_queries(self) -> list[tuple[str, str]]:
         specs = {name: record.spec.carbon for name, record in self._cache.pools.items() if record.spec is not None}
-        return [(name, carbon.prometheus.query) for name, carbon in specs.items() if carbon.prometheus is not None]
+        queries = {name: carbon.prometheus.query for name, carbon in specs.items() if carbon.prometheus is not None}
+        for name in [name for name in self._energy.intensity if self._asked.get(name) != queries.get(name)]:
+            del self._energy.intensity[name]  # another query's answer, or that of none any more
+        self._asked = queries
+        return list(queries.items())
 
     async def _power(self, pool: str, query: str) -> None:
         """A pool's watts; without an answer the ledger assumes what the profile says, and marks it so."""

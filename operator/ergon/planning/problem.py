@@ -15,6 +15,7 @@ from ergon.planning.candidates import ORDER
 from ergon.planning.effort import Weights
 from ergon.planning.judged import Judged, judged_again
 from ergon.planning.peaks import busy_up_to_peaks
+from ergon.planning.priorities import capped
 
 HUNG_ENOUGH = 2
 """Servers on which a revision's load may hang: each hang costs one of Triton's load threads, and a third would tell no more."""
@@ -344,10 +345,8 @@ def _demand(
 
 def _tiers(models: tuple[Model, ...], pools: tuple[Pool, ...], candidates: Candidates) -> Ints:
     """The rank of each model's priority, which the pools it may be on cap; 0 is the highest."""
-    cap = np.full(len(models), -1, np.int64)
-    np.maximum.at(cap, candidates.model, np.array([pool.max_priority for pool in pools], np.int64)[candidates.pool])
-    priority = np.array([model.priority for model in models], np.int64)
-    priority = np.where(cap >= 0, np.minimum(priority, cap), priority)
+    max_priority = np.array([pool.max_priority for pool in pools], np.int64)[candidates.pool]
+    priority = capped(np.array([model.priority for model in models], np.int64), candidates.model, max_priority)
     _, rank = np.unique(-priority, return_inverse=True)
     return rank.astype(np.int64)
 

@@ -1,6 +1,6 @@
 """What the fleet is asked for and takes, as Prometheus series: pools and budgets all, models only those that take most."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -50,17 +50,36 @@ class FleetFigures:
     budgets: Mapping[str, BudgetFigures] = field(default_factory=dict)
 
 
+class _OtherJoules:
+    """What the models without series of their own took, as a counter: it only grows. Whoever gets a series of its own, or is
+    deleted, takes nothing back: its joules stay, and Prometheus sees no reset.
+    """
+
+    def __init__(self) -> None:
+        self._joules = 0.0
+        self._known: dict[tuple[str, str], float] = {}
+
+    def count(self, models: Mapping[tuple[str, str], ModelFigures], shown: Collection[tuple[str, str]]) -> float:
+        """The sum, with what the models that are not `shown` took since the last time."""
+        for key, model in models.items():
+            if key not in shown:
+                self._joules += max(0.0, model.joules - self._known.get(key, 0.0))
+        self._known = {key: model.joules for key, model in models.items()}
+        return self._joules
+
+
 class FiguresCollector(Collector):
     """Gives at each scrape what `provide` says then."""
 
     def __init__(self) -> None:
         self.provide: Callable[[], FleetFigures] = FleetFigures
+        self._other_joules = _OtherJoules()
 
     def collect(self) -> Iterator[Metric]:
         """Series of the moment."""
         figures = self.provide()
         yield from _pools(figures.pools)
-        yield from _models(figures.models)
+        yield from _models(figures.models, self._other_joules)
         yield from _budgets(figures.budgets)
 
 
@@ -81,7 +100,7 @@ def _pools(pools: Mapping[str, PoolFigures]) -> Iterator[Metric]:
     yield from (watts, joules, unexplained)
 
 
-def _models(models: Mapping[tuple[str, str], ModelFigures]) -> Iterator[Metric]:
+def _models(models: Mapping[tuple[str, str], ModelFigures], others: _OtherJoules) -> Iterator[Metric]:
     labels = ["namespace", "model"]
     observed = GaugeMetricFamily("ergon_model_work_per_second", "Work per second asked of a model.", labels=labels)
     planned = GaugeMetricFamily(
@@ -89,7 +108,7 @@ def _models(models: Mapping[tuple[str, str], ModelFigures]) -> Iterator[Metric]:
     )
     watts = GaugeMetricFamily("ergon_model_watts", "Watts of a model over the last hour.", labels=labels)
     joules = CounterMetricFamily("ergon_model_joules", "Joules of a model.", labels=labels)
-    for (namespace, name), model in _shown(models):
+    for (namespace, name), model in _shown(models, others):
         for family, value in (
             (observed, model.observed),
             (planned, model.planned),
@@ -100,14 +119,14 @@ def _models(models: Mapping[tuple[str, str], ModelFigures]) -> Iterator[Metric]:
     yield from (observed, planned, watts, joules)
 
 
-def _shown(models: Mapping[tuple[str, str], ModelFigures]) -> list[tuple[tuple[str, str], ModelFigures]]:
+def _shown(models: Mapping[tuple[str, str], ModelFigures], others: _OtherJoules) -> list[tuple[tuple[str, str], ModelFigures]]:
     """Those that take most, and the sum of the others."""
     ranked = sorted(models.items(), key=lambda item: (-item[1].joules, item[0]))
     shown, rest = ranked[:MOST_MODELS], [model for _, model in ranked[MOST_MODELS:]]
-    if rest:
-        names = ("observed", "planned", "watts", "joules")
-        sums = {name: sum(getattr(model, name) for model in rest) for name in names}
-        shown.append(((OTHER, OTHER), ModelFigures(**sums)))
+    joules = others.count(models, {key for key, _ in shown})
+    if rest or joules > 0:
+        sums = {name: sum(getattr(model, name) for model in rest) for name in ("observed", "planned", "watts")}
+        shown.append(((OTHER, OTHER), ModelFigures(**sums, joules=joules)))
     return shown
 
 
