@@ -91,14 +91,14 @@ async def test_a_page_that_cannot_be_taken_is_told_once_and_again_after_it_could
     beside = large(100)
     assert len(beside) > BESIDE_BYTES
     async with aiohttp.ClientSession() as session:
-        pages = GatewayPages(session, port=runner.addresses[0][1], largest_bytes=8_000_000)
+        pages = GatewayPages(session, port=runner.addresses[0][1], largest_bytes=8 << 20)
         with caplog.at_level(logging.WARNING):
             for text in (PAGE, "x" * 9_000_000, "x" * 9_000_000, PAGE, "<html></html>", beside):
                 said["text"] = text
                 page = await pages.read("127.0.0.1")
                 assert (page is not None) == ("ergon_gateway" in text)
         assert len(caplog.records) == 2
-        assert "8,000,000 bytes" in caplog.messages[0]
+        assert "larger than 8 MiB" in caplog.messages[0]
         await runner.cleanup()
         assert await pages.read("127.0.0.1") is None  # nobody is there, which is no ground for a warning
         assert len(caplog.records) == 2

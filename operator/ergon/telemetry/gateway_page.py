@@ -14,6 +14,7 @@ import aiohttp
 
 from ergon.demand.cascade import RouteCounters
 from ergon.fleet.types import ModelKey
+from ergon.pages import PageError, PageTooLarge, read_page
 
 log = logging.getLogger("ergon.gateways")
 
@@ -111,25 +112,21 @@ class GatewayPages:
             text = await self._fetch(address)
             beside = len(text) >= BESIDE_BYTES
             page = await asyncio.to_thread(read_gateway_page, text) if beside else read_gateway_page(text)
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            return None  # it begins, ends or is busy: its counters stand on the next page
-        except ValueError as error:
+        except (PageTooLarge, ValueError) as error:
             if address not in self._told:
                 self._told.add(address)
                 log.warning("what the gateway at %s counts of routes is not taken in: %s", address, error)
             return None
+        except PageError:
+            return None  # it begins, ends or is busy: its counters stand on the next page
         self._told.discard(address)
         return page
 
     async def _fetch(self, address: str) -> str:
-        """The page as text. Raises what aiohttp raises, and ValueError where it is too large or none."""
+        """The page as text. Raises PageError, and ValueError where it is no page."""
         host = f"[{address}]" if ":" in address else address
-        async with asyncio.timeout(READ_SECONDS), self._session.get(f"http://{host}:{self._port}/metrics") as answer:
-            if answer.status != 200:
-                raise ValueError(f"it answers HTTP {answer.status}")
-            body = bytearray()
-            async for part in answer.content.iter_any():
-                body += part
-                if len(body) > self._largest_bytes:
-                    raise ValueError(f"its page has more than {self._largest_bytes:,} bytes")
+        url = f"http://{host}:{self._port}/metrics"
+        status, body = await read_page(self._session, url, limit_bytes=self._largest_bytes, seconds=READ_SECONDS)
+        if status != 200:
+            raise ValueError(f"it answers HTTP {status}")
         return body.decode("utf-8", errors="replace")

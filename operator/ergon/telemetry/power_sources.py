@@ -3,7 +3,6 @@
 In: HTTP answers. Out: `Reading` by accelerator, or one number. Raises SourceError alone, in one line for people.
 """
 
-import asyncio
 import json
 import math
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from ergon.energy.meters import Reading
+from ergon.pages import PageError, read_page
 
 PAGE_LIMIT_BYTES = 8 << 20
 """A page of a server with 1,000 models is 830 KB (165 KB with 200)."""
@@ -27,7 +27,6 @@ _TRITON = {
     "nv_gpu_power_usage": "watts",
     "nv_gpu_power_limit": "limit_watts",
 }
-_CONNECT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
 class SourceError(Exception):
@@ -72,23 +71,10 @@ class PowerSources:
         return read_prometheus_answer(query, status, body, now_seconds)
 
     async def _get(self, url: URL, limit_bytes: int, name: str | None = None) -> tuple[int, bytes]:
-        shown = name or str(url)
         try:
-            async with (
-                asyncio.timeout(self._seconds),
-                self._session.get(url, timeout=_CONNECT, allow_redirects=False) as response,
-            ):
-                parts, size = [], 0
-                async for part in response.content.iter_any():
-                    parts.append(part)
-                    size += len(part)
-                    if size > limit_bytes:
-                        raise SourceError(f"{shown}: the answer is larger than {limit_bytes >> 20} MiB")
-                return response.status, b"".join(parts)
-        except TimeoutError:
-            raise SourceError(f"{shown}: no answer within {self._seconds:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise SourceError(f"{shown}: {str(error) or type(error).__name__}") from None
+            return await read_page(self._session, url, limit_bytes=limit_bytes, seconds=self._seconds)
+        except PageError as error:
+            raise SourceError(f"{name or url}: {error}") from None
 
 
 def read_triton_page(page: str) -> Reading:
