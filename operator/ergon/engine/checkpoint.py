@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ergon.demand.cascade import Cascades
 from ergon.energy.budget import BudgetState
 from ergon.energy.ledger_state import LedgerState
 from ergon.engine.demand import DemandKeeper
@@ -37,10 +38,11 @@ class Checkpoint:
         namespace: str,
         demand: DemandKeeper,
         energy: EnergyKeeper,
+        routes: Cascades,
         wall_seconds: Callable[[], float],
     ) -> None:
         self._client, self._namespace = client, namespace
-        self._demand, self._energy = demand, energy
+        self._demand, self._energy, self._routes = demand, energy, routes
         self._wall_seconds = wall_seconds
 
     async def restore(self) -> None:
@@ -53,6 +55,8 @@ class Checkpoint:
         parts = (held or {}).get("binaryData") or {}
         if demand := _read(parts, "demand"):
             self._demand.restore(demand)
+        if routes := _read(parts, "routes"):
+            self._routes.take_state(routes)
         energy = _read(parts, "energy") or {}
         try:
             ledger = LedgerState.model_validate(energy["ledger"]) if "ledger" in energy else None
@@ -64,13 +68,18 @@ class Checkpoint:
 
     async def save(self) -> None:
         """Write what is known now. A failure is said, and tried again the next time."""
-        energy = _written(self._energy.to_state(self._wall_seconds()))
-        demand = _written(self._demand.to_state())
-        kept = {"energy": energy}
-        if len(energy) + len(demand) <= LARGEST_BYTES:
-            kept["demand"] = demand
-        else:
-            log.warning("what was learned of demand is %d KiB, too much to be kept over a restart", len(demand) // 1024)
+        kept, size = {}, 0
+        # By what is worst to lose: joules are booked once, demand is seen anew in minutes.
+        for name, state in (
+            ("energy", self._energy.to_state(self._wall_seconds())),
+            ("demand", self._demand.to_state()),
+            ("routes", self._routes.to_state()),
+        ):
+            text = _written(state)
+            if name == "energy" or size + len(text) <= LARGEST_BYTES:
+                kept[name], size = text, size + len(text)
+            else:
+                log.warning("what is known of %s is %d KiB, too much to be kept over a restart", name, len(text) // 1024)
         body: Object = {
             "apiVersion": "v1",
             "kind": "ConfigMap",

@@ -77,7 +77,6 @@ class Leader:
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
         self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
-        self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy, time.time)
         planner = self._planner = Planner(
             cache, self._servers, self._demand, self._energy, settings, loop.time, metrics.observe_phase
         )
@@ -124,6 +123,8 @@ class Leader:
             self._engine.answering,
             lambda: began + loop.time(),
         )
+        cascades = self._route_keeper.cascades
+        self._checkpoint = Checkpoint(client, settings.operator_namespace, self._demand, self._energy, cascades, time.time)
         self._engine.look_at_routes = self._route_keeper.look
         self._demand.at_least = self._route_keeper.least_work
 
