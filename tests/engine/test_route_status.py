@@ -139,6 +139,7 @@ def keeper_of(
         "gateway",
         lambda: True,
         lambda key: 0,
+        lambda key, seconds: None,
         clock,
     )
 

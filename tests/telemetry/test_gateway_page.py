@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ergon.demand.cascade import RouteCounters
 from ergon.fleet.types import ModelKey
-from ergon.telemetry.gateway_page import BESIDE_BYTES, GatewayPages, read_gateway_page
+from ergon.telemetry.gateway_page import BESIDE_BYTES, GatewayPages, Told, read_gateway_page
 
 PAGE = """
 # TYPE ergon_gateway_requests_total counter
@@ -34,6 +34,10 @@ ergon_gateway_sample_quality{namespace="t",route="r",rate="1"} NaN
 ergon_gateway_sample_quality{namespace="t",route="r",rate="many"} 0.9
 # TYPE ergon_gateway_held_requests gauge
 ergon_gateway_held_requests{namespace="t",model="small"} 3
+# TYPE ergon_gateway_first_answer_seconds histogram
+ergon_gateway_first_answer_seconds_bucket{namespace="t",model="small",le="0.25"} 1
+ergon_gateway_first_answer_seconds_count{namespace="t",model="small"} 2
+ergon_gateway_first_answer_seconds_sum{namespace="t",model="small"} 0.75
 # TYPE process_open_fds gauge
 process_open_fds 12
 """
@@ -44,6 +48,7 @@ def test_what_it_says_of_a_route() -> None:
     route = ModelKey("t", "r")
     assert page.routes == {route: RouteCounters(100.0, {"small": 100.0, "big": 20.0}, 20.0, 30.0, 812.5)}
     assert page.samples == {route: {0.0: 0.8, 0.05: 0.85}}
+    assert page.first_answers == {ModelKey("t", "small"): Told(2.0, 0.75)}
 
 
 def test_an_empty_page_says_nothing() -> None:

@@ -140,6 +140,7 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
     facts.failure, facts.healthy, facts.sent, facts.hung = None, True, False, False
     facts.index, facts.loaded_revision = IndexState.READY, variant.load_revision
     facts.memory_bytes = agent.needed_bytes(key, variant)
+    facts.first_answer_seconds = None
     facts.cold_start = ColdStart(fetched - fetching, loop.time() - loading, loop.time() - began, waited)
     effects.started(key, waited + loop.time() - began)
     effects.observe("server", waited)

@@ -18,6 +18,7 @@ from ergon.engine.cached_routes import RouteRecord
 from ergon.engine.compare import covers
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
+from ergon.engine.first_answers import FirstAnswers
 from ergon.engine.fleet import Planner
 from ergon.engine.queue import KeyedQueue
 from ergon.fleet.types import Model, ModelKey, Pool, Replica
@@ -75,10 +76,12 @@ class RouteKeeper:
         service: str,
         can_wake: Callable[[], bool],
         answering: Callable[[ModelKey], int],
+        first_answered: Callable[[ModelKey, float], None],
         now: Callable[[], float],
     ) -> None:
         self._cache, self._planner, self._demand, self._energy = cache, planner, demand, energy
         self._service, self._gateway_stands, self._answering, self._now = service, can_wake, answering, now
+        self._first_answered, self._first_answers = first_answered, FirstAnswers()
         self.cascades = Cascades()
         self._samples: dict[ModelKey, dict[float, float]] = {}
         self._allowed: dict[ModelKey, Allowed] = {}
@@ -102,6 +105,9 @@ class RouteKeeper:
         read = {pod.uid: page for pod, page in zip(gateways, answers, strict=True) if page is not None}
         self.cascades.keep(self._cache.routes, (pod.uid for pod in gateways))
         self.cascades.observe(self._now(), {uid: page.routes for uid, page in read.items()})
+        self._first_answers.keep(pod.uid for pod in gateways)
+        for key, seconds in self._first_answers.look({uid: page.first_answers for uid, page in read.items()}).items():
+            self._first_answered(key, seconds)
         if read:
             self._samples = _means([page.samples for page in read.values()])
         await self._step()

@@ -60,6 +60,7 @@ class Facts:
     statistics: ModelStatistics | None = None
     repaired_at_seconds: float | None = None
     cold_start: ColdStart | None = None
+    first_answer_seconds: float | None = None
     hung: bool = False
     orphan_since_seconds: float | None = None
     sent: bool = False

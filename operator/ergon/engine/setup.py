@@ -121,6 +121,7 @@ class Leader:
             f"{waking.service}.{settings.operator_namespace}.svc" if waking is not None else "",
             self._demand.can_wake,
             self._engine.answering,
+            self._first_answered,
             lambda: began + loop.time(),
         )
         cascades = self._route_keeper.cascades
@@ -196,6 +197,12 @@ class Leader:
     def _server_gone(self, server: ServerKey) -> None:
         self._demand.server_gone(server)
         self._energy.server_gone(server)
+
+    def _first_answered(self, key: ModelKey, seconds: float) -> None:
+        """A woken model gave its first answer, as a gateway tells."""
+        if self._servers.first_answered(key, seconds):
+            self._metrics.observe_phase("first_answer", seconds)
+            self._cache.wake(models=[key])
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date."""

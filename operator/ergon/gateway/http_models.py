@@ -79,9 +79,11 @@ class HttpModels:
             finally:
                 first.cancel()
         try:
-            return await asking
+            reply = await asking
         finally:
             asking.cancel()
+        self._waker.answered(served)
+        return reply
 
     async def _anywhere(self, served: str, request: HttpRequest, sent: asyncio.Event | None) -> HttpReply:
         """The answer of one of the model's servers."""

@@ -76,7 +76,8 @@ class PlainService:
         deadline: float,
     ) -> web.StreamResponse:
         """A large body, or an answer that comes in pieces: through, once the model is awake. What broke is not sent again."""
-        if self._waker.must_wait(served, deadline, wake=True):
+        waited = self._waker.must_wait(served, deadline, wake=True)
+        if waited:
             async with self._waker.turn(served, deadline):
                 pass
         framing = (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length)
@@ -86,7 +87,10 @@ class PlainService:
             tried.append(address)
             try:
                 async with self._upstream.connection(address, fresh=True) as connection:
-                    return await self._through(request, served, connection, head, length)
+                    response = await self._through(request, served, connection, head, length)
+                    if waited:
+                        self._waker.answered(served)
+                    return response
             except Unreachable:
                 self._upstream.suspect(address)
             except Broken as error:

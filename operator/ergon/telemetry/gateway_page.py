@@ -26,18 +26,28 @@ BESIDE_BYTES = 256 << 10
 """From here on a page is read in a thread, beside the loop: that takes more than some 5 ms."""
 _MARK = "# TYPE ergon_gateway_requests"
 _SERIES = re.compile(
-    r"\nergon_gateway_(requests_total|asked_total|escalations_total|wished_escalations_total|joules_total|sample_quality)"
+    r"\nergon_gateway_(requests_total|asked_total|escalations_total|wished_escalations_total|joules_total|sample_quality"
+    r"|first_answer_seconds_count|first_answer_seconds_sum)"
     r"\{([^}\n]*)\} (\S+)"
 )
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A histogram's count and sum of seconds."""
+
+    count: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayPage:
-    """One page. `samples`: a route's estimated quality by the share that escalates."""
+    """One page. `samples`: a route's estimated quality by the share that escalates; `first_answers`: of models that woke."""
 
     routes: dict[ModelKey, RouteCounters] = field(default_factory=dict)
     samples: dict[ModelKey, dict[float, float]] = field(default_factory=dict)
+    first_answers: dict[ModelKey, Told] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -55,10 +65,14 @@ def read_gateway_page(page: str) -> GatewayPage:
         raise ValueError("it is not the metrics page of a gateway")
     sums: dict[ModelKey, _Sums] = {}
     quality: dict[ModelKey, dict[float, float]] = {}
+    woken: dict[ModelKey, dict[str, float]] = {}
     for found in _SERIES.finditer(page):
         series, text, said = found.groups()
         labels: dict[str, str] = dict(_LABEL.findall(text))
         namespace, route, value = labels.get("namespace"), labels.get("route"), _number(said)
+        if series.startswith("first_answer") and namespace and labels.get("model") and value is not None:
+            woken.setdefault(ModelKey(namespace, labels["model"]), {})[series.rpartition("_")[2]] = value
+            continue
         if not namespace or not route or value is None:
             continue
         key = ModelKey(namespace, route)
@@ -69,7 +83,8 @@ def read_gateway_page(page: str) -> GatewayPage:
             continue
         _add(sums.setdefault(key, _Sums()), series, labels, value)
     routes = {key: RouteCounters(s.requests, s.asked, s.escalations, s.wished, s.joules) for key, s in sums.items()}
-    return GatewayPage(routes, quality)
+    first = {key: Told(told.get("count", 0.0), told.get("sum", 0.0)) for key, told in woken.items()}
+    return GatewayPage(routes, quality, first)
 
 
 def _add(sums: _Sums, series: str, labels: dict[str, str], value: float) -> None:
