@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.engine.gateway import asleep, kill, pods
-from tests.engine.world import NeverHappened, Object, World, model, triton_pids, until, write_model
+from tests.engine.world import Object, World, model, triton_pids, until, write_model
 from tests.gateway.world import SCORED, SCORED_CONFIG, Answer, Inside, request, route, scored
 
 from bench.common import BenchFailed, Report, console, parser, percentile, say
@@ -156,8 +156,7 @@ def without_operator(at: World, inside: Inside, arguments: argparse.Namespace, r
     """The operator killed under traffic."""
     with routed(at) as namespace:
         at.apply(sleeper(at, namespace, "dozing"))
-        at.ready(namespace, "dozing", 120)
-        asleep(at, namespace, "dozing")
+        asleep(at, namespace, "dozing", 120)
         operator = next(each for each in at.operators if each.process.poll() is None)
         traffic = steady(inside, namespace, arguments.rate)
         time.sleep(5)
@@ -213,8 +212,7 @@ def without_gateway(at: World, inside: Inside, arguments: argparse.Namespace, re
     """A gateway killed with requests held, and one that is stopped as a rollout does."""
     with routed(at) as namespace:
         at.apply(sleeper(at, namespace, "heavy", SLOW_LOAD_SECONDS))
-        at.ready(namespace, "heavy", 120)
-        asleep(at, namespace, "heavy")
+        asleep(at, namespace, "heavy", 120)
         held = [ask_sleeper(inside, namespace, "heavy", 60) for _ in range(HELD)]
         both = pods(at)
         until(lambda: sum(_held(at, pod, "heavy") for pod in both) == HELD, "all held", SLOW_LOAD_SECONDS)
@@ -263,7 +261,7 @@ def main() -> int:
         with world(arguments.cluster, keep=arguments.keep) as (at, inside):
             for name in arguments.only:
                 RUNS[name](at, inside, arguments, report)
-    except (BenchFailed, NeverHappened) as problem:
+    except (BenchFailed, AssertionError) as problem:
         console.print(f"[bold red]gateway.outage:[/] {problem}")
         return 1
     report.finish(arguments)

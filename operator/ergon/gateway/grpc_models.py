@@ -197,6 +197,8 @@ class GrpcModels:
         code, details = error.code(), str(error.details() or "")[:1000]
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Failure(Kind.EXPIRED, f"{served}: no answer in time")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:  # said by our own side of the channel
+            return Failure(Kind.BROKEN, f"{served}: the answer is larger than what is held: {details}")
         if code in _REFUSED:
             return Failure(_REFUSED[code], details)
         kind = Kind.UNAVAILABLE if code is grpc.StatusCode.UNAVAILABLE else Kind.BROKEN

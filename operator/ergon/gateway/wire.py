@@ -11,12 +11,15 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from ergon.gateway import kserve
-from ergon.gateway.budget import Account, Budget
+from ergon.gateway.budget import Account
 from ergon.gateway.failures import Failure, Kind
 
 Form = Callable[[Failure], bytes]
 _JSON = "application/json"
-_ACCOUNT = web.RequestKey("account", Account)
+ACCOUNT = web.RequestKey("account", Account)
+"""What a request has taken of the bytes that requests may have."""
+ANSWERS = web.RequestKey("answers", Account)
+"""What its answer has taken of the bytes that answers may have."""
 
 
 def KSERVE(failure: Failure) -> bytes:  # noqa: N802
@@ -48,20 +51,12 @@ def json_response(value: Any, headers: Iterable[tuple[str, str]] = ()) -> web.Re
     )
 
 
-@contextmanager
-def accounted(request: web.BaseRequest, budget: Budget) -> Iterator[None]:
-    """Gives the request an account, until it is over."""
-    with budget.account() as account:
-        request[_ACCOUNT] = account
-        yield
-
-
 async def read_body(request: web.BaseRequest, limit_bytes: int, seconds: float) -> bytes:
     """The whole body. Raises Failure: it is too large, comes too slowly, breaks off, or too much is under way."""
     announced = request.content_length
     if announced is not None and announced > limit_bytes:
         raise _too_large(limit_bytes)
-    content, account = request.content, request[_ACCOUNT]
+    content, account = request.content, request[ACCOUNT]
     try:
         if content.is_eof():
             data = content.read_nowait()
