@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Set
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ergon.gateway import kserve
 from ergon.gateway.budget import Account
@@ -21,8 +21,7 @@ OF_THE_MODEL = (404, 408, 429)
 """Statuses below 500 that speak of the model or its server: another model may well answer."""
 
 
-@dataclass(frozen=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A request that is held whole, without the name of the model it goes to: `rest` is what follows it in the path."""
 
     method: str
@@ -35,8 +34,7 @@ class HttpRequest:
     """Where the answer's bytes are counted."""
 
 
-@dataclass(frozen=True)
-class HttpReply:
+class HttpReply(NamedTuple):
     """A model's whole answer."""
 
     status: int

@@ -1,7 +1,6 @@
 """Requests read and answers written over aiohttp, within limits of size and time."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from ergon.gateway.failures import Failure, Kind
 
 Form = Callable[[Failure], bytes]
 _JSON = "application/json"
+BUFFERED_BYTES = 32 << 10
+"""An answer up to this size is written into a connection's empty buffer without waiting: asyncio's takes 64 KiB."""
 ACCOUNT = web.RequestKey("account", Account)
 """What a request has taken of the bytes that requests may have."""
 ANSWERS = web.RequestKey("answers", Account)
@@ -109,17 +110,41 @@ def breaking_off(request: web.BaseRequest) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if request.transport is not None:
-            request.transport.abort()
+        _abort(request)
         raise
 
 
 async def write_whole(request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
     """Send an answer, but for the little that the connection buffers. Who does not take it within `seconds` is cut off."""
-    with contextlib.suppress(TimeoutError, ConnectionError), breaking_off(request):
+    try:
+        if _fits(request, response):
+            await response.prepare(request)
+            await response.write_eof()
+            return
         async with asyncio.timeout(seconds):
             await response.prepare(request)
             await response.write_eof()
+    except (TimeoutError, ConnectionError):
+        _abort(request)
+    except BaseException:
+        _abort(request)
+        raise
+
+
+def _fits(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+    """Whether an answer goes into the connection's buffer as it is, so that nobody has to be waited for."""
+    transport, body = request.transport, response.body if isinstance(response, web.Response) else None
+    return (
+        isinstance(body, bytes)
+        and len(body) <= BUFFERED_BYTES
+        and transport is not None
+        and not transport.get_write_buffer_size()
+    )
+
+
+def _abort(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def write_piece(response: web.StreamResponse, piece: bytes, seconds: float) -> None:
