@@ -96,7 +96,7 @@ class HttpModels:
     ) -> HttpReply:
         """The answer of one of the model's servers."""
         tried: list[str] = []
-        problem = Failure(Kind.UNAVAILABLE, f"{served} answers nowhere", 1)
+        problem: Failure | None = None
         while len(tried) < _TRIES and (address := self._upstream.choose(self._directory.addresses(served), tried)) is not None:
             tried.append(address)
             try:
@@ -115,7 +115,7 @@ class HttpModels:
                 if not _moved(reply):
                     return reply
                 problem = Failure(Kind.UNAVAILABLE, f"{served} has just left the server it was on", 1)
-        raise problem
+        raise problem or Failure(Kind.UNAVAILABLE, f"{served} answers nowhere", 1)
 
     async def _at(
         self, address: str, served: str, request: HttpRequest, sent: asyncio.Event | None, through: Through | None
