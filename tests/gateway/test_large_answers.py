@@ -2,10 +2,15 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from tritonclient.grpc import service_pb2
 
+from ergon.gateway.chat import bounded
+from ergon.gateway.failures import Failure
+from ergon.gateway.grpc_models import GrpcReply
 from tests.gateway.wire import GOOD, Server, answered, wire
 
 MIB = 1 << 20
@@ -136,3 +141,15 @@ async def test_more_answers_than_can_be_held_at_once_are_told_to_come_again() ->
         release.set()
         assert (await first)[0] == 200
         assert (await world.post())[0] == 200  # what was held is free again
+
+
+async def test_pieces_of_a_chat_answer_that_are_held_together_are_bounded_too() -> None:
+    async def pieces() -> AsyncIterator[GrpcReply]:
+        while True:
+            yield GrpcReply(service_pb2.ModelInferResponse(raw_output_contents=[b"y" * 1000]))
+
+    held = 0
+    with pytest.raises(Failure, match="larger than 5000 bytes"):
+        async for _ in bounded("a.m", pieces(), 5000):
+            held += 1
+    assert held == 4

@@ -114,7 +114,7 @@ class ChatService:
             return ChatReply([await self._models.ask(served, message, metadata, awake_by, deadline, wake=False)])
         pieces = self._pieces(served, message, metadata, awake_by, deadline)
         if not live:
-            return ChatReply([piece async for piece in _bounded(served, pieces, self._settings.answer_bytes)])
+            return ChatReply([piece async for piece in bounded(served, pieces, self._settings.answer_bytes)])
         first = await anext(pieces, None)
         return ChatReply([first] if first is not None else [], pieces)
 
@@ -168,7 +168,7 @@ class ChatService:
         return response
 
 
-async def _bounded(served: str, pieces: AsyncIterator[GrpcReply], limit_bytes: int) -> AsyncIterator[GrpcReply]:
+async def bounded(served: str, pieces: AsyncIterator[GrpcReply], limit_bytes: int) -> AsyncIterator[GrpcReply]:
     """Pieces that are held together. Raises Failure where they come to more than `limit_bytes`."""
     held_bytes = 0
     async for piece in pieces:
