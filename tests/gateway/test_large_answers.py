@@ -148,8 +148,12 @@ async def test_pieces_of_a_chat_answer_that_are_held_together_are_bounded_too() 
         while True:
             yield GrpcReply(service_pb2.ModelInferResponse(raw_output_contents=[b"y" * 1000]))
 
-    held = 0
+    held = []
+
+    async def hold() -> None:
+        async for piece in bounded("a.m", pieces(), 5000):
+            held.append(piece)
+
     with pytest.raises(Failure, match="larger than 5000 bytes"):
-        async for _ in bounded("a.m", pieces(), 5000):
-            held += 1
-    assert held == 4
+        await hold()
+    assert len(held) == 4
