@@ -201,8 +201,8 @@ class RouteKeeper:
         models, budgets = chosen(spec, self._models(record, look)), list(self._budgets_over(record, look))
         giving_way = next((name for name, verdict, binds in budgets if binds), "")
         more = STEP * (figures.requests_per_second if figures is not None else 0.0) * _next_joules(models)
-        fits = all(step_fits(verdict, more) for _, verdict, _ in budgets)
-        after = allowed_rate(before, most, wished, giving_way, samples, spec.min_quality, fits=fits)
+        full = next((name for name, verdict, _ in budgets if not step_fits(verdict, more)), "")
+        after = allowed_rate(before, most, wished, giving_way, samples, spec.min_quality, full=full)
         self._allowed[key] = after
         if after.rate != before.rate:
             log.info("route %s: %s may escalate, before %s. %s", key, f"{after.rate:.0%}", f"{before.rate:.0%}", after.message)
