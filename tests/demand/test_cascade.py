@@ -1,8 +1,11 @@
 """What gateways count of routes becomes demand of the models they ask."""
 
+import json
+import time
+
 import pytest
 
-from ergon.demand.cascade import Cascades, RouteCounters, cascade_work
+from ergon.demand.cascade import MOST_KEPT, Cascades, RouteCounters, cascade_work
 from ergon.fleet.types import ModelKey
 
 ROUTE = ModelKey("team", "languages")
@@ -147,3 +150,74 @@ def test_a_model_s_own_demand_and_its_routes(
     observed: float, asked: float, foreseen: float, tokens: float | None, work: float
 ) -> None:
     assert cascade_work(observed, asked, foreseen, tokens) == pytest.approx(work)
+
+
+def test_another_operator_goes_on_from_what_was_kept() -> None:
+    cascades, gateway = Cascades(), Gateway()
+    now = run(cascades, 1800, gateway)
+    cascades.forecaster.advance(now)
+    kept = json.loads(json.dumps(cascades.to_state(), allow_nan=False))
+    after = Cascades()
+    after.take_state(kept)
+    assert after.figures(ROUTE, {}) == cascades.figures(ROUTE, {})
+    foreseen = [
+        each.least_work(now + 30, 60.0, lambda key, seconds: 0.0, lambda key, seconds: None)[BIG][0] for each in (cascades, after)
+    ]
+    assert foreseen[0] > 0
+    assert foreseen[1] == pytest.approx(foreseen[0], rel=0.25)
+    # What the gateways had counted by then is a start for it, and what comes after is counted on top.
+    later = run(after, 600, gateway, escalated=0, start=now + 60)
+    figures = after.figures(ROUTE, {})
+    assert figures is not None
+    assert figures.escalation_rate == 0.0
+    after.keep([], [])
+    assert after.to_state()["routes"] == {}
+    assert later > now
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"version": 2, "routes": {"team/languages": {}}},
+        {"version": 1, "routes": []},
+        {"version": 1, "routes": {"languages": {}, "team/languages": None}},
+        {"version": 1, "routes": {"team/languages": {"last": [1, 2, "x"], "past": "?"}}},
+        {"version": 1, "routes": {"team/languages": {"last": [1, 2, -3, 4, 5, 6, {}]}}},
+    ],
+)
+def test_what_cannot_be_read_of_it_is_left_out(state: dict[str, object]) -> None:
+    cascades = Cascades()
+    cascades.take_state(state)
+    assert cascades.figures(ROUTE, {}) is None
+    run(cascades, 60, Gateway())
+    figures = cascades.figures(ROUTE, {})
+    assert figures is not None
+    assert figures.escalation_rate == pytest.approx(0.2)
+
+
+def test_of_many_routes_the_busiest_are_kept() -> None:
+    cascades = Cascades()
+    for number in range(3):
+        routes = {ModelKey("t", f"r{n}"): RouteCounters(number * (n + 1.0)) for n in range(MOST_KEPT + 10)}
+        cascades.observe(START + 5 * number, {"a": routes})
+    kept = cascades.to_state()["routes"]
+    assert len(kept) == MOST_KEPT
+    assert f"t/r{MOST_KEPT + 9}" in kept
+    assert "t/r9" not in kept
+
+
+def test_a_look_at_many_routes_takes_little_of_the_process_that_leads() -> None:
+    """Its loop does nothing else meanwhile: 0.01 s for all of it, where adding up the windows anew took 0.15 s."""
+    cascades = Cascades()
+    keys = [ModelKey("t", f"r{n}") for n in range(250)]
+    for number in range(70):
+        counted = RouteCounters(10.0 * number, {"small": 10.0 * number, "big": 2.0 * number}, 2.0 * number, 3.0 * number)
+        cascades.observe(START + 5 * number, dict.fromkeys(("a", "b"), dict.fromkeys(keys, counted)))
+    began = time.process_time()
+    counted = RouteCounters(700.0, {"small": 700.0, "big": 140.0}, 140.0, 210.0)
+    cascades.observe(START + 350, dict.fromkeys(("a", "b"), dict.fromkeys(keys, counted)))
+    figures = [cascades.figures(key, {}) for key in keys]
+    cascades.least_work(START + 350, 60.0, lambda key, seconds: 1.0, lambda key, seconds: None)
+    assert time.process_time() - began < 0.1
+    assert all(each is not None and each.escalation_rate == pytest.approx(0.2) for each in figures)

@@ -41,6 +41,16 @@ def test_it_comes_back_in_the_same_steps_and_then_wholly() -> None:
     assert allowed.lowered_by == ""
 
 
+def test_what_would_not_fit_does_not_come_back() -> None:
+    lowered = Allowed(0.1, "watts", "")
+    for _ in range(3):
+        lowered = allowed_rate(lowered, 1.0, 0.3, "", SAMPLES, 0.85, full="watts")
+        assert (lowered.rate, lowered.lowered_by) == (0.1, "watts")
+    assert lowered.message == "10% may escalate, of 100%: 5 points more would not fit into budget watts"
+    assert up(lowered).rate == pytest.approx(0.15)
+    assert allowed_rate(Allowed(1.0), 1.0, 0.3, "", SAMPLES, 0.85, full="watts") == Allowed(1.0)  # nothing was lowered
+
+
 def test_without_samples_it_stays_where_it_is() -> None:
     kept = down(Allowed(1.0), least=0.85, samples={})
     assert (kept.rate, kept.lowered_by) == (1.0, "")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ergon.demand.cascade import Cascades, RouteCounters
 from ergon.engine.cache import Cache
 from ergon.engine.checkpoint import Checkpoint, Part, parts_of
 from ergon.engine.demand import DemandKeeper
@@ -29,6 +30,10 @@ def keepers() -> tuple[DemandKeeper, EnergyKeeper]:
     servers = Servers(cache, lambda *_: pytest.fail("no server is connected to"), lambda _: ())
     demand = DemandKeeper(cache, lambda: 0.0, 0.0, plan_seconds=60, stabilise_seconds=300)
     return demand, EnergyKeeper(cache, servers, lambda: 0.0, lambda: 1e9)
+
+
+def all_parts(demand: DemandKeeper, energy: EnergyKeeper) -> tuple[Part, ...]:
+    return parts_of(demand, energy, Cascades(), lambda: 1e9)
 
 
 def client_of(script: Script) -> KubeClient:
@@ -58,7 +63,7 @@ def energy_of(request: Request) -> dict[str, Any]:
 
 async def test_nothing_is_written_before_what_was_kept_was_read() -> None:
     async with serving(NOT_FOUND) as script, client_of(script) as client:
-        checkpoint = Checkpoint(client, "ergon-system", parts_of(*keepers()))
+        checkpoint = Checkpoint(client, "ergon-system", all_parts(*keepers()))
         await checkpoint.save()
         assert not script.requests
         await checkpoint.restore()
@@ -81,7 +86,7 @@ async def test_what_cannot_be_read_at_first_is_read_later_and_written_only_then(
     kept = {"budgets": {"site": {"energy": {"windows": [[1e9, 3.6e6, 0.0]]}}}}
     async with serving(trouble) as script, client_of(script) as client:
         demand, energy = keepers()
-        checkpoint = Checkpoint(client, "ergon-system", parts_of(demand, energy))
+        checkpoint = Checkpoint(client, "ergon-system", all_parts(demand, energy))
         await checkpoint.restore()
         keeping = asyncio.create_task(checkpoint.keep(lambda: True))
         await asyncio.sleep(0)
@@ -102,7 +107,7 @@ async def test_what_is_none_of_ours_costs_nothing_else() -> None:
     }
     async with serving(held(energy=state, demand=b"no JSON"), say(200)) as script, client_of(script) as client:
         demand, energy = keepers()
-        checkpoint = Checkpoint(client, "ergon-system", parts_of(demand, energy))
+        checkpoint = Checkpoint(client, "ergon-system", all_parts(demand, energy))
         await checkpoint.restore()
         await checkpoint.save()
     again = energy_of(written(script)[0])
@@ -123,7 +128,7 @@ async def test_too_much_of_everything_leaves_room_for_each_and_costs_what_is_lea
     restored = energy_state(chance)
     energy.restore(restored)
     async with serving(NOT_FOUND, say(200)) as script, client_of(script) as client:
-        checkpoint = Checkpoint(client, "ergon-system", parts_of(demand, energy))
+        checkpoint = Checkpoint(client, "ergon-system", all_parts(demand, energy))
         await checkpoint.restore()
         await checkpoint.save()
     kept = written(script)[0].body["binaryData"]
@@ -182,3 +187,18 @@ async def test_the_loop_goes_on_while_a_large_state_is_written() -> None:
         await beside
     assert turns >= 50
     assert len(unpacked(written(script)[0].body["binaryData"]["demand"])["forecasts"]) == 50
+
+
+async def test_what_is_known_of_routes_comes_back_as_it_was() -> None:
+    route, before, after = ModelKey("team", "languages"), Cascades(), Cascades()
+    for number in range(20):
+        counted = RouteCounters(10.0 * number, {"small": 10.0 * number, "big": 2.0 * number}, 2.0 * number)
+        before.observe(1e9 + 5 * number, {"pod": {route: counted}})
+    async with serving(NOT_FOUND) as script, client_of(script) as client:
+        checkpoint = Checkpoint(client, "ergon-system", parts_of(*keepers(), before, lambda: 1e9))
+        await checkpoint.restore()
+        await checkpoint.save()
+        text = written(script)[0].body["binaryData"]["routes"]
+    parts_of(*keepers(), after, lambda: 1e9)[-1].restore(unpacked(text))
+    assert after.figures(route, {}) == before.figures(route, {})
+    assert after.figures(route, {}) is not None

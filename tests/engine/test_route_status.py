@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from ergon.demand.cascade import RouteFigures
+from ergon.energy.escalation import Allowed
 from ergon.engine.cache import Cache
 from ergon.engine.routes import RouteKeeper, RouteWriter
 from ergon.fleet.types import ModelKey
@@ -83,6 +84,15 @@ def test_figures_that_change_much_are_written() -> None:
     assert [status["escalationRate"] for status in written] == [0.2, 0.5]
 
 
+def test_what_is_written_anyway_is_written_with_figures_of_now() -> None:
+    near = RouteFigures(10.9, 0.21, 0.22, 3.2)
+    lowered = [Allowed(rate, "site", f"{rate:.0%} may escalate") for rate in (0.3, 0.25)]
+    written, _ = course(view(allowed=lowered[0]), view(allowed=lowered[1], figures=near))
+    assert [status["escalationRate"] for status in written] == [0.2, 0.21]
+    full = [next(c for c in status["conditions"] if c["type"] == "FullEscalation") for status in written]
+    assert [each["message"] for each in full] == ["30% may escalate", "25% may escalate"]
+
+
 def test_who_is_asked_is_written_at_once_and_told_where_nobody_is_left() -> None:
     asleep, down = replace(SMALL, state="Asleep"), replace(SMALL, state="NotReady")
     written, told = course(view(), view(models=(asleep,)), view(models=(down,)), view())
@@ -139,6 +149,7 @@ def keeper_of(
         "gateway",
         lambda: True,
         lambda key: 0,
+        lambda key, seconds: None,
         clock,
     )
 

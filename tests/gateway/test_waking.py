@@ -48,6 +48,8 @@ async def test_many_requests_wake_a_model_once_and_go_on_in_order() -> None:
         assert (world.wakes[0]["namespace"], world.wakes[0]["model"]) == ("a", "m")
         assert world.counted("ergon_gateway_held_requests", namespace="a", model="m") == 0
         assert world.counted("ergon_gateway_wake_seconds_count", namespace="a", model="m") == 1
+        assert world.counted("ergon_gateway_first_answer_seconds_count", namespace="a", model="m") == 1
+        assert world.counted("ergon_gateway_first_answer_seconds_sum", namespace="a", model="m") < 5
         assert len(order) == 200
 
 

@@ -12,7 +12,7 @@ from ergon.energy.scope import ScopeUse
 from ergon.energy.verdict import Verdict
 from ergon.fleet.types import ModelKey, WattLimit
 from ergon.planning import Effort, plan
-from ergon.reconcile.budgets import BudgetView, budget_status, scope_watts
+from ergon.reconcile.budgets import BudgetView, budget_status, covers_models, gives_way, scope_watts, step_fits
 from ergon.reconcile.observed import Refusal
 from tests.planning.fleets import random_fleet
 
@@ -84,3 +84,26 @@ def test_what_a_plan_takes_in_a_scope_is_what_planning_held_to_the_limit(seed: i
     for limit in fleet.watt_limits:
         if limit.name not in made.over_limit_watts:
             assert scope_watts(limit, fleet, made) <= 0.95 * limit.watts * (1 + 1e-9) + 1e-9
+
+
+def test_a_route_gives_way_to_an_enforced_budget_that_is_over_its_limit() -> None:
+    assert gives_way(spec(), verdict(1100))
+    assert not gives_way(spec(), verdict(900))
+    assert not gives_way(spec(enforcement="Observe"), verdict(1100, enforcement="Observe"))
+
+
+def test_a_step_fits_where_the_minute_has_room_for_it() -> None:
+    assert step_fits(verdict(900), 50)
+    assert not step_fits(verdict(980), 50)
+    window = {"kilowattHours": 1000, "window": "Day"}
+    assert step_fits(verdict(980, limits=window), 50)  # of a day's energy, one moment's watts say nothing
+
+
+def test_a_budget_covers_models_by_namespace_and_by_where_they_are_placed() -> None:
+    scoped = spec(namespaces={"matchLabels": {"team": "a"}}, pools={"matchLabels": {"tier": "x"}})
+    assert covers_models(scoped, {"team": "a"}, [{"tier": "y"}, {"tier": "x"}])
+    assert not covers_models(scoped, {"team": "b"}, [{"tier": "x"}])
+    assert not covers_models(scoped, {"team": "a"}, [{"tier": "y"}])
+    assert not covers_models(scoped, {"team": "a"}, [])  # placed nowhere
+    assert covers_models(spec(), {}, [{}])
+    assert not covers_models(spec(enforcement="Observe"), {}, [{}])

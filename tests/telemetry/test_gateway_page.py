@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ergon.demand.cascade import RouteCounters
 from ergon.fleet.types import ModelKey
-from ergon.telemetry.gateway_page import BESIDE_BYTES, GatewayPages, read_gateway_page
+from ergon.telemetry.gateway_page import BESIDE_BYTES, GatewayPages, Told, read_gateway_page
 
 PAGE = """
 # TYPE ergon_gateway_requests_total counter
@@ -34,6 +34,10 @@ ergon_gateway_sample_quality{namespace="t",route="r",rate="1"} NaN
 ergon_gateway_sample_quality{namespace="t",route="r",rate="many"} 0.9
 # TYPE ergon_gateway_held_requests gauge
 ergon_gateway_held_requests{namespace="t",model="small"} 3
+# TYPE ergon_gateway_first_answer_seconds histogram
+ergon_gateway_first_answer_seconds_bucket{namespace="t",model="small",le="0.25"} 1
+ergon_gateway_first_answer_seconds_count{namespace="t",model="small"} 2
+ergon_gateway_first_answer_seconds_sum{namespace="t",model="small"} 0.75
 # TYPE process_open_fds gauge
 process_open_fds 12
 """
@@ -44,6 +48,7 @@ def test_what_it_says_of_a_route() -> None:
     route = ModelKey("t", "r")
     assert page.routes == {route: RouteCounters(100.0, {"small": 100.0, "big": 20.0}, 20.0, 30.0, 812.5)}
     assert page.samples == {route: {0.0: 0.8, 0.05: 0.85}}
+    assert page.first_answers == {ModelKey("t", "small"): Told(2.0, 0.75)}
 
 
 def test_an_empty_page_says_nothing() -> None:
@@ -91,14 +96,14 @@ async def test_a_page_that_cannot_be_taken_is_told_once_and_again_after_it_could
     beside = large(100)
     assert len(beside) > BESIDE_BYTES
     async with aiohttp.ClientSession() as session:
-        pages = GatewayPages(session, port=runner.addresses[0][1], largest_bytes=8_000_000)
+        pages = GatewayPages(session, port=runner.addresses[0][1], largest_bytes=8 << 20)
         with caplog.at_level(logging.WARNING):
             for text in (PAGE, "x" * 9_000_000, "x" * 9_000_000, PAGE, "<html></html>", beside):
                 said["text"] = text
                 page = await pages.read("127.0.0.1")
                 assert (page is not None) == ("ergon_gateway" in text)
         assert len(caplog.records) == 2
-        assert "8,000,000 bytes" in caplog.messages[0]
+        assert "larger than 8 MiB" in caplog.messages[0]
         await runner.cleanup()
         assert await pages.read("127.0.0.1") is None  # nobody is there, which is no ground for a warning
         assert len(caplog.records) == 2

@@ -232,6 +232,10 @@ class ColdStart(Spec):
     server_seconds: Annotated[float, Field(ge=0)] = Field(
         default=0, description="Seconds before that, from planned until its server could begin."
     )
+    first_answer_seconds: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="Seconds from the first server that the gateway saw to the first answer; absent where nobody waited for it.",
+    )
 
 
 class DemandStatus(Spec):

@@ -51,6 +51,9 @@ def gateway(
     max_bytes: Annotated[
         int, typer.Option(min=1, help="Bytes of bodies of all requests under way; more are answered 429.")
     ] = _DEFAULTS.bytes_at_once,
+    max_answer_bytes: Annotated[
+        int, typer.Option(min=1, help="Largest answer to a route; twice as much is held of all answers at once.")
+    ] = _DEFAULTS.answer_bytes,
     body_seconds: Annotated[
         float, typer.Option(min=0.1, help="For a client to send a body, or to take a piece of an answer.")
     ] = _DEFAULTS.body_seconds,
@@ -84,6 +87,8 @@ def gateway(
         requests_at_once=max_requests,
         body_bytes=max_body_bytes,
         bytes_at_once=max_bytes,
+        answer_bytes=max_answer_bytes,
+        answers_at_once=2 * max_answer_bytes,
         body_seconds=body_seconds,
         drain_seconds=drain_seconds,
         stop_seconds=stop_seconds,

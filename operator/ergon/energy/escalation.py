@@ -40,8 +40,12 @@ def allowed_rate(
     giving_way: str,
     samples: Mapping[float, float],
     min_quality: float,
+    *,
+    full: str = "",
 ) -> Allowed:
     """One step. `giving_way`: a budget over the route's models that gives way now; empty: none does, and the rate comes back.
+
+    `full`: a budget that what a step more takes does not fit into: then the rate stays, or it would go down and up for ever.
 
     Lowered only where samples say that quality stays at or above `min_quality`: without samples nobody knows what a lower rate
     costs, and the rate stays. A first step begins at what escalates anyway (`wished_rate`), since the rest of the allowance is
@@ -53,6 +57,8 @@ def allowed_rate(
     if not before.lowered_by:
         return Allowed(max_rate)
     raised = _rounded(rate + STEP)
+    if full:
+        return Allowed(rate, full, f"{rate:.0%} may escalate, of {max_rate:.0%}: 5 points more would not fit into budget {full}")
     if raised >= max_rate or (wished_rate is not None and raised >= wished_rate):
         return Allowed(max_rate)
     message = f"{raised:.0%} may escalate, 5 points more each minute up to {max_rate:.0%}: budget {before.lowered_by} gave way"

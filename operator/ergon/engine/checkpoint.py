@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ergon.demand.cascade import Cascades
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
 from ergon.engine.packed import Object, Path, packed, united, unpacked
@@ -39,13 +40,14 @@ class Part:
     share: float = 1.0
 
 
-def parts_of(demand: DemandKeeper, energy: EnergyKeeper) -> tuple[Part, ...]:
+def parts_of(demand: DemandKeeper, energy: EnergyKeeper, routes: Cascades, now: Callable[[], float]) -> tuple[Part, ...]:
     """Energy first, which is booked once: counters go before the ledger, the ledger's devices before what budgets used. The rest
-    is for demand, of the busiest models.
+    is for demand, of the busiest models, and for routes. `now` is their clock, in seconds since the epoch.
     """
     return (
         Part("energy", lambda: [energy.to_state()], energy.restore, ((("counters",),), (("ledger", "devices"),)), 0.5),
-        Part("demand", demand.pieces, demand.restore, ((("forecasts",), ("peaks",), ("learning", "services")),)),
+        Part("demand", demand.pieces, demand.restore, ((("forecasts",), ("peaks",), ("learning", "services")),), 0.8),
+        Part("routes", lambda: [routes.to_state()], lambda state: routes.take_state(state, now()), ((("routes",),),)),
     )
 
 

@@ -93,6 +93,7 @@ async def bring_up(agent: ServerAgent, key: ModelKey, variant: Variant, effects:
     facts.failure, facts.healthy, facts.sent, facts.hung, facts.stuck = None, True, False, False, False
     facts.index, facts.loaded_revision = IndexState.READY, variant.load_revision
     facts.memory_bytes = agent.needed_bytes(key, variant)
+    facts.first_answer_seconds = None
     facts.cold_start = ColdStart(fetch_seconds, loop.time() - loading, loop.time() - began, waited)
     effects.started(key, waited + loop.time() - began)
     effects.observe("server", waited)

@@ -11,20 +11,22 @@ import aiohttp
 from ergon.api.conditions import merge
 from ergon.api.types import API_VERSION
 from ergon.demand.cascade import Cascades, RouteFigures
-from ergon.energy.escalation import STEP_SECONDS, Allowed, allowed_rate, quality_at
+from ergon.energy.escalation import STEP, STEP_SECONDS, Allowed, allowed_rate, quality_at
 from ergon.energy.expected import expected_joules
+from ergon.energy.verdict import Verdict
 from ergon.engine.cache import Cache, ModelRecord
 from ergon.engine.cached_routes import RouteRecord
 from ergon.engine.compare import covers
 from ergon.engine.demand import DemandKeeper
 from ergon.engine.energy import EnergyKeeper
+from ergon.engine.first_answers import FirstAnswers
 from ergon.engine.fleet import Planner
 from ergon.engine.queue import KeyedQueue
 from ergon.fleet.types import Model, ModelKey, Pool, Replica
 from ergon.kube.client import KubeClient
 from ergon.kube.errors import NotFound
 from ergon.kube.events import EventRecorder
-from ergon.reconcile.budgets import gives_way
+from ergon.reconcile.budgets import covers_models, gives_way, step_fits
 from ergon.reconcile.figures import keep_figures, same_wording
 from ergon.reconcile.routes import RouteModel, RouteView, State, chosen, route_status, takes
 from ergon.telemetry.gateway_page import GatewayPages
@@ -75,10 +77,12 @@ class RouteKeeper:
         service: str,
         can_wake: Callable[[], bool],
         answering: Callable[[ModelKey], int],
+        first_answered: Callable[[ModelKey, float], None],
         now: Callable[[], float],
     ) -> None:
         self._cache, self._planner, self._demand, self._energy = cache, planner, demand, energy
         self._service, self._gateway_stands, self._answering, self._now = service, can_wake, answering, now
+        self._first_answered, self._first_answers = first_answered, FirstAnswers()
         self.cascades = Cascades()
         self._samples: dict[ModelKey, dict[float, float]] = {}
         self._allowed: dict[ModelKey, Allowed] = {}
@@ -102,6 +106,9 @@ class RouteKeeper:
         read = {pod.uid: page for pod, page in zip(gateways, answers, strict=True) if page is not None}
         self.cascades.keep(self._cache.routes, (pod.uid for pod in gateways))
         self.cascades.observe(self._now(), {uid: page.routes for uid, page in read.items()})
+        self._first_answers.keep(pod.uid for pod in gateways)
+        for key, seconds in self._first_answers.look({uid: page.first_answers for uid, page in read.items()}).items():
+            self._first_answered(key, seconds)
         if read:
             self._samples = _means([page.samples for page in read.values()])
         await self._step()
@@ -191,14 +198,18 @@ class RouteKeeper:
         before = self._allowed.get(key, _as_told(record, most))
         wished = figures.wished_rate if figures is not None else None
         samples = self._samples.get(key, {})
-        after = allowed_rate(before, most, wished, self._budget_over(record, look), samples, spec.min_quality)
+        models, budgets = chosen(spec, self._models(record, look)), list(self._budgets_over(record, look))
+        giving_way = next((name for name, verdict, binds in budgets if binds), "")
+        more = STEP * (figures.requests_per_second if figures is not None else 0.0) * _next_joules(models)
+        full = next((name for name, verdict, _ in budgets if not step_fits(verdict, more)), "")
+        after = allowed_rate(before, most, wished, giving_way, samples, spec.min_quality, full=full)
         self._allowed[key] = after
         if after.rate != before.rate:
             log.info("route %s: %s may escalate, before %s. %s", key, f"{after.rate:.0%}", f"{before.rate:.0%}", after.message)
             self._cache.wake(routes=[key])
 
-    def _budget_over(self, record: RouteRecord, look: _Look) -> str:
-        """A budget that gives way now and covers any of the route's models where they are placed; empty: none."""
+    def _budgets_over(self, record: RouteRecord, look: _Look) -> Iterable[tuple[str, Verdict, bool]]:
+        """The enforced budgets that cover any of the route's models where they are placed, and whether each gives way now."""
         assert record.spec is not None
         namespace = record.key.namespace
         candidates = chosen(record.spec, self._models(record, look))
@@ -209,9 +220,8 @@ class RouteKeeper:
         placed_on = [pool.pool.labels for name, pool in self._cache.pools.items() if name in pools and pool.pool is not None]
         for name, budget in sorted(self._cache.budgets.items()):
             verdict = self._energy.verdict(name)
-            if budget.spec is not None and verdict is not None and gives_way(budget.spec, verdict, labels, placed_on):
-                return name
-        return ""
+            if budget.spec is not None and verdict is not None and covers_models(budget.spec, labels, placed_on):
+                yield name, verdict, gives_way(budget.spec, verdict)
 
     def _model(self, record: ModelRecord, pools: tuple[Pool, ...]) -> RouteModel:
         model = record.model
@@ -240,6 +250,11 @@ class RouteKeeper:
         if known is None or known.model is not model or known.placed != placed or known.pools != pools:
             known = self._expected[record.key] = _Expected(model, placed, pools, _expected(model, placed, pools))
         return known.joules, "assumed"
+
+
+def _next_joules(candidates: list[RouteModel]) -> float:
+    """What one more escalation takes at most, in joules; 0 where nobody knows."""
+    return max((model.joules for model in candidates[1:] if model.joules is not None), default=0.0)
 
 
 def _expected(model: Model, placed: Iterable[Replica], pools: Iterable[Pool]) -> float | None:
@@ -291,15 +306,18 @@ class RouteWriter:
         """The status to write; None where it stands already."""
         previous = record.status
         facts, body = route_status(view)
-        body = {**body, **keep_figures(body, previous, FIGURES)}
-        if "candidates" in body:
-            body["candidates"] = _kept(body["candidates"], previous.get("candidates") or [])
         told = previous.get("conditions") or ()
-        facts = [replace(fact, message=_as_it_stands(fact.type, fact.reason, fact.message, told)) for fact in facts]
+        kept = {**body, **keep_figures(body, previous, FIGURES)}
+        if "candidates" in body:
+            kept["candidates"] = _kept(body["candidates"], previous.get("candidates") or [])
+        as_told = [replace(fact, message=_as_it_stands(fact.type, fact.reason, fact.message, told)) for fact in facts]
+        conditions = merge(told, as_told, generation=record.generation, now=self._now_text())
+        status = {**kept, "observedGeneration": record.generation, "conditions": conditions}
+        if covers(previous, status) and len(told) == len(conditions) and set(previous) <= set(status):
+            return None
+        # It is written anyway: then with all its figures as they are now, and not some of now and some of before.
         conditions = merge(told, facts, generation=record.generation, now=self._now_text())
-        status = {**body, "observedGeneration": record.generation, "conditions": conditions}
-        same = covers(previous, status) and len(told) == len(conditions) and set(previous) <= set(status)
-        return None if same else status
+        return {**body, "observedGeneration": record.generation, "conditions": conditions}
 
     async def _sync(self, key: ModelKey) -> None:
         record, view = self._cache.routes.get(key), self._views.get(key)

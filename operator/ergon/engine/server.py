@@ -70,6 +70,7 @@ class Facts:
     repaired_at_seconds: float | None = None
     repairs: int = 0
     cold_start: ColdStart | None = None
+    first_answer_seconds: float | None = None
     hung: bool = False
     stuck: bool = False
     orphan_since_seconds: float | None = None

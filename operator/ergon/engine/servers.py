@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ergon.api.quantities import format_bytes
 from ergon.engine.cache import Cache, PoolRecord
@@ -95,9 +96,17 @@ class Servers:
         """How long the last bring-up of a planned replica took, where this process saw it."""
         for replica in planned:
             agent = self._agents.get(replica.server)
-            if agent is not None and key in agent.facts and agent.facts[key].cold_start is not None:
-                return agent.facts[key].cold_start
+            facts = agent.facts.get(key) if agent is not None else None
+            if facts is not None and facts.cold_start is not None:
+                return replace(facts.cold_start, first_answer_seconds=facts.first_answer_seconds)
         return None
+
+    def first_answered(self, key: ModelKey, seconds: float) -> bool:
+        """A model that was woken gave its first answer so long after its first server was there; whether one holds it."""
+        agents = [agent for agent in self._agents.values() if key in agent.facts and agent.facts[key].cold_start is not None]
+        for agent in agents:
+            agent.facts[key].first_answer_seconds = seconds
+        return bool(agents)
 
     def refused(self) -> frozenset[tuple[ModelKey, str, ServerKey]]:
         """What must not be sent to a server again: loads that hung there."""

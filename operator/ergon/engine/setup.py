@@ -76,7 +76,6 @@ class Leader:
         self._energy = EnergyKeeper(cache, self._servers, loop.time, time.time)
         self._sources = PowerSources(settings.prometheus_url)
         self._may_act = may_act
-        self._checkpoint = Checkpoint(client, settings.operator_namespace, parts_of(self._demand, self._energy))
         planner = self._planner = Planner(
             cache, self._servers, self._demand, self._energy, settings, loop.time, metrics.observe_phase
         )
@@ -121,8 +120,12 @@ class Leader:
             f"{waking.service}.{settings.operator_namespace}.svc" if waking is not None else "",
             self._demand.can_wake,
             self._engine.answering,
+            self._first_answered,
             lambda: began + loop.time(),
         )
+        cascades = self._route_keeper.cascades
+        parts = parts_of(self._demand, self._energy, cascades, lambda: began + loop.time())
+        self._checkpoint = Checkpoint(client, settings.operator_namespace, parts)
         self._engine.look_at_routes = self._route_keeper.look
         self._demand.at_least = self._route_keeper.least_work
 
@@ -184,6 +187,12 @@ class Leader:
     def _server_gone(self, server: ServerKey) -> None:
         self._demand.server_gone(server)
         self._energy.server_gone(server)
+
+    def _first_answered(self, key: ModelKey, seconds: float) -> None:
+        """A woken model gave its first answer, as a gateway tells."""
+        if self._servers.first_answered(key, seconds):
+            self._metrics.observe_phase("first_answer", seconds)
+            self._cache.wake(models=[key])
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date."""

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ergon.gateway.columns import Column, Malformed
 from ergon.gateway.failures import Failure, Kind
@@ -47,8 +47,7 @@ Ask = Callable[[Candidate, float], Awaitable[R]]
 """Asks a model; one that sleeps must be awake at the given time of the loop's clock. Raises Failure."""
 
 
-@dataclass(frozen=True)
-class Answered(Generic[R]):
+class Answered(NamedTuple, Generic[R]):
     """The answer that is given: whose it is, which models were asked, and why further ones were."""
 
     reply: R
@@ -130,7 +129,11 @@ class Cascade(Generic[R]):
                 await asyncio.wait({asking})  # only then is it sure that it will not answer
 
     async def _in_time(self, candidate: Candidate, awake_by: float) -> R:
-        """A model's answer, while an earlier one can still be given in its place."""
+        """A model's answer, while an earlier one can still be given in its place. Where there is none, the request's own deadline
+        ends it.
+        """
+        if self._best is None:
+            return await self.ask(candidate, awake_by)
         now = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(self.deadline - min(LAST_WORD_SECONDS, (self.deadline - now) / 10)):

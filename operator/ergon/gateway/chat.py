@@ -114,7 +114,7 @@ class ChatService:
             return ChatReply([await self._models.ask(served, message, metadata, awake_by, deadline, wake=False)])
         pieces = self._pieces(served, message, metadata, awake_by, deadline)
         if not live:
-            return ChatReply([piece async for piece in pieces])
+            return ChatReply([piece async for piece in bounded(served, pieces, self._settings.answer_bytes)])
         first = await anext(pieces, None)
         return ChatReply([first] if first is not None else [], pieces)
 
@@ -166,6 +166,16 @@ class ChatService:
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     await given.reply.more.aclose()
         return response
+
+
+async def bounded(served: str, pieces: AsyncIterator[GrpcReply], limit_bytes: int) -> AsyncIterator[GrpcReply]:
+    """Pieces that are held together. Raises Failure where they come to more than `limit_bytes`."""
+    held_bytes = 0
+    async for piece in pieces:
+        held_bytes += piece.message.ByteSize()
+        if held_bytes > limit_bytes:
+            raise Failure(Kind.BROKEN, f"{served}: the answer is larger than {limit_bytes} bytes, the most that is held")
+        yield piece
 
 
 def _failure(problem: Exception) -> Failure:

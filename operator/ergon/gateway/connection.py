@@ -5,7 +5,7 @@ aiohttp's client spends 0.3 ms of CPU on an exchange, most of what the gateway m
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import cast
 
 import httptools
@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
         self._parts: deque[bytes] = deque()
         self._held_bytes = 0
         self._limit_bytes: int | None = None
+        self._take: Callable[[int], None] = _free
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._paused_writing = False
@@ -52,6 +53,12 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         """Whether it can take a request."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def announced_bytes(self) -> int | None:
+        """The length of the answer's body, where the server said it."""
+        text = next((value for name, value in self.headers if name.lower() == b"content-length"), b"")
+        return int(text) if text.isdigit() else None
 
     @property
     def reusable(self) -> bool:
@@ -93,11 +100,18 @@ class Connection(asyncio.Protocol):
         while not self._headed:
             await self._wait()
 
-    async def read(self, limit_bytes: int) -> bytes:
-        """The whole answer's body. Raises Broken and TooLarge."""
-        self._limit_bytes = limit_bytes
+    async def whole(self) -> bool:
+        """Until the answer's body is whole, or more of it has come than is held here: then `pieces` brings it. Raises Broken."""
+        while not self._complete and self._held_bytes <= HIGH_WATER_BYTES:
+            await self._wait()
+        return self._complete
+
+    async def read(self, limit_bytes: int, take: Callable[[int], None] | None = None) -> bytes:
+        """The whole answer's body. Raises Broken, TooLarge, and what `take` raises, which is told of all bytes that come."""
+        self._limit_bytes, self._take = limit_bytes, take or _free
         if self._held_bytes > limit_bytes:
-            raise TooLarge(f"the answer is larger than {limit_bytes} bytes")
+            raise _too_large(limit_bytes)
+        self._take(self._held_bytes)
         while not self._complete:
             self._resume()
             await self._wait()
@@ -185,8 +199,13 @@ class Connection(asyncio.Protocol):
         self._parts.append(data)
         self._held_bytes += len(data)
         if self._limit_bytes is not None:
-            if self._held_bytes > self._limit_bytes:
-                self._fail(TooLarge(f"the answer is larger than {self._limit_bytes} bytes"))
+            try:
+                if self._held_bytes > self._limit_bytes:
+                    raise _too_large(self._limit_bytes)
+                self._take(len(data))
+            except Exception as problem:
+                self._fail(problem)
+                self._parts.clear()
                 self.close()
             return
         if self._held_bytes > HIGH_WATER_BYTES and self._transport is not None:
@@ -225,6 +244,14 @@ class Connection(asyncio.Protocol):
     def _ends_with_connection(self) -> bool:
         names = {name.lower() for name, _ in self.headers}
         return b"content-length" not in names and b"transfer-encoding" not in names
+
+
+def _free(size_bytes: int) -> None:
+    """Nobody counts."""
+
+
+def _too_large(limit_bytes: int) -> TooLarge:
+    return TooLarge(f"the answer is larger than {limit_bytes} bytes, the most that is held")
 
 
 def request_head(method: str, target: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

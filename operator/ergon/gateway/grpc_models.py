@@ -107,11 +107,14 @@ class GrpcModels:
         self, served: str, request: Message, metadata: Metadata, awake_by: float, deadline: float, *, wake: bool = True
     ) -> GrpcReply:
         """A model's answer to a ModelInferRequest, once it is awake. Raises Failure."""
-        await self.awake(served, awake_by, request.ByteSize(), wake=wake)
+        waited = await self.awake(served, awake_by, request.ByteSize(), wake=wake)
         asked = service_pb2.ModelInferRequest()
         asked.CopyFrom(request)
         asked.model_name, asked.model_version = served, ""
-        return GrpcReply(await self.call(served, "ModelInfer", asked, metadata, deadline, repeatable=not _is_sequence(request)))
+        answer = await self.call(served, "ModelInfer", asked, metadata, deadline, repeatable=not _is_sequence(request))
+        if waited:
+            self._waker.answered(served)
+        return GrpcReply(answer)
 
     async def call(
         self, served: str, method: str, request: Message, metadata: Metadata, deadline: float, *, repeatable: bool = True
@@ -136,7 +139,7 @@ class GrpcModels:
         self, served: str, requests: AsyncIterator[Message], metadata: Metadata, awake_by: float, deadline: float
     ) -> AsyncIterator[Message]:
         """A ModelStreamInfer with one server that has the model. Raises Failure."""
-        await self.awake(served, awake_by, wake=True)
+        waited = await self.awake(served, awake_by, wake=True)
         addresses = self._in_turn(served)
         if not addresses:
             raise Failure(Kind.UNAVAILABLE, f"{served} answers nowhere", 1)
@@ -145,6 +148,8 @@ class GrpcModels:
         call = stub.ModelStreamInfer(requests, timeout=left, metadata=metadata)
         try:
             async for message in call:
+                if waited:
+                    self._waker.answered(served)
                 yield message
         except grpc.aio.AioRpcError as error:
             raise self._failure(served, error) from None
@@ -162,11 +167,15 @@ class GrpcModels:
         self._configurations[served] = (where, found)
         return found
 
-    async def awake(self, served: str, awake_by: float, size_bytes: int = 0, *, wake: bool = True) -> None:
-        """Until some server has the model. Raises Failure. `size_bytes` are held meanwhile; `wake` as in `Waker.must_wait`."""
-        if self._waker.must_wait(served, awake_by, wake=wake):
-            async with self._waker.turn(served, awake_by, size_bytes):
-                pass
+    async def awake(self, served: str, awake_by: float, size_bytes: int = 0, *, wake: bool = True) -> bool:
+        """Until some server has the model; whether that was waited for. Raises Failure.
+
+        `size_bytes` are held meanwhile; `wake` as in `Waker.must_wait`.
+        """
+        if not self._waker.must_wait(served, awake_by, wake=wake):
+            return False
+        async with self._waker.turn(served, awake_by, size_bytes):
+            return True
 
     def _in_turn(self, served: str) -> list[str]:
         """The model's servers, another one first each time."""
@@ -188,6 +197,8 @@ class GrpcModels:
         code, details = error.code(), str(error.details() or "")[:1000]
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Failure(Kind.EXPIRED, f"{served}: no answer in time")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:  # said by our own side of the channel
+            return Failure(Kind.BROKEN, f"{served}: the answer is larger than what is held: {details}")
         if code in _REFUSED:
             return Failure(_REFUSED[code], details)
         kind = Kind.UNAVAILABLE if code is grpc.StatusCode.UNAVAILABLE else Kind.BROKEN

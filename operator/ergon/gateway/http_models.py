@@ -1,10 +1,11 @@
 """Asking a model over HTTP: which server, which connection, and what may be sent a second time."""
 
 import asyncio
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Set
+from typing import NamedTuple
 
 from ergon.gateway import kserve
+from ergon.gateway.budget import Account
 from ergon.gateway.columns import Column
 from ergon.gateway.connection import Broken, Connection, Headers, TooLarge, request_head
 from ergon.gateway.directory import Directory
@@ -12,14 +13,15 @@ from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.upstream import Unreachable, Upstream
 from ergon.gateway.waking import Waker
 
+Through = Callable[[Connection], Awaitable[None]]
+"""Passes an answer on whose head has come, as it comes. Raises Failure, and never Broken: nothing is asked a second time."""
 _UNKNOWN_MODEL = b"unknown model"
 _TRIES = 4
 OF_THE_MODEL = (404, 408, 429)
 """Statuses below 500 that speak of the model or its server: another model may well answer."""
 
 
-@dataclass(frozen=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A request that is held whole, without the name of the model it goes to: `rest` is what follows it in the path."""
 
     method: str
@@ -28,10 +30,11 @@ class HttpRequest:
     body: bytes = b""
     repeatable: bool = True
     """Whether a server that may have answered it already may be sent it again."""
+    answers: Account | None = None
+    """Where the answer's bytes are counted."""
 
 
-@dataclass(frozen=True)
-class HttpReply:
+class HttpReply(NamedTuple):
     """A model's whole answer."""
 
     status: int
@@ -59,17 +62,20 @@ class HttpModels:
         self._directory, self._upstream, self._waker = directory, upstream, waker
         self._answer_bytes = answer_bytes
 
-    async def ask(self, served: str, request: HttpRequest, awake_by: float, *, wake: bool = True) -> HttpReply:
+    async def ask(
+        self, served: str, request: HttpRequest, awake_by: float, *, wake: bool = True, through: Through | None = None
+    ) -> HttpReply:
         """A model's answer, once it is awake. Raises Failure: none of its servers gave one.
 
-        `wake`: also where it neither answers nor sleeps, since it may be about to.
+        `wake`: also where it neither answers nor sleeps, since it may be about to. `through`: gets what is too large to be held,
+        whose body is then empty here; without it such an answer is a failure.
         """
         if not self._waker.must_wait(served, awake_by, wake=wake):
-            return await self._anywhere(served, request, None)
+            return await self._anywhere(served, request, None, through)
         sent = asyncio.Event()
         asking = None
         async with self._waker.turn(served, awake_by, len(request.body)):
-            asking = asyncio.ensure_future(self._anywhere(served, request, sent))
+            asking = asyncio.ensure_future(self._anywhere(served, request, sent, through))
             first = asyncio.ensure_future(sent.wait())
             try:
                 await asyncio.wait({asking, first}, return_when=asyncio.FIRST_COMPLETED)
@@ -79,18 +85,22 @@ class HttpModels:
             finally:
                 first.cancel()
         try:
-            return await asking
+            reply = await asking
         finally:
             asking.cancel()
+        self._waker.answered(served)
+        return reply
 
-    async def _anywhere(self, served: str, request: HttpRequest, sent: asyncio.Event | None) -> HttpReply:
+    async def _anywhere(
+        self, served: str, request: HttpRequest, sent: asyncio.Event | None, through: Through | None
+    ) -> HttpReply:
         """The answer of one of the model's servers."""
         tried: list[str] = []
-        problem = Failure(Kind.UNAVAILABLE, f"{served} answers nowhere", 1)
+        problem: Failure | None = None
         while len(tried) < _TRIES and (address := self._upstream.choose(self._directory.addresses(served), tried)) is not None:
             tried.append(address)
             try:
-                reply = await self._at(address, served, request, sent)
+                reply = await self._at(address, served, request, sent, through)
             except Unreachable as error:
                 self._upstream.suspect(address)
                 problem = Failure(Kind.UNAVAILABLE, f"{served}: {error}", 1)
@@ -105,9 +115,11 @@ class HttpModels:
                 if not _moved(reply):
                     return reply
                 problem = Failure(Kind.UNAVAILABLE, f"{served} has just left the server it was on", 1)
-        raise problem
+        raise problem or Failure(Kind.UNAVAILABLE, f"{served} answers nowhere", 1)
 
-    async def _at(self, address: str, served: str, request: HttpRequest, sent: asyncio.Event | None) -> HttpReply:
+    async def _at(
+        self, address: str, served: str, request: HttpRequest, sent: asyncio.Event | None, through: Through | None
+    ) -> HttpReply:
         """One server's answer. A kept connection that the server closed meanwhile is made anew."""
         head = request_head(request.method, f"/v2/models/{served}{request.rest}", _with_length(served, request))
         for fresh in (not request.repeatable, True):
@@ -117,17 +129,22 @@ class HttpModels:
                     connection.begin(head, request.body)
                     if sent is not None:
                         sent.set()
-                    return await read_reply(connection, self._answer_bytes)
+                    if through is not None:
+                        await connection.head()
+                        if not await connection.whole():
+                            await through(connection)
+                            return HttpReply(connection.status, connection.headers, kserve.Body(b""))
+                    return await read_reply(connection, self._answer_bytes, request.answers)
                 except Broken as error:
                     if fresh or not was_used or not error.untouched:
                         raise
         raise AssertionError("unreachable")
 
 
-async def read_reply(connection: Connection, limit_bytes: int) -> HttpReply:
-    """The whole answer that comes on a connection. Raises Broken and TooLarge."""
+async def read_reply(connection: Connection, limit_bytes: int, answers: Account | None = None) -> HttpReply:
+    """The whole answer that comes on a connection. Raises Broken, TooLarge, and Failure where no more answers can be held."""
     await connection.head()
-    data = await connection.read(limit_bytes)
+    data = await connection.read(limit_bytes, answers.take if answers is not None else None)
     reply = HttpReply(connection.status, connection.headers, kserve.Body(data))
     length = reply.header(b"inference-header-content-length")
     if length is not None and length.isdecimal() and int(length) <= len(data):

@@ -17,11 +17,11 @@ from ergon.gateway.outcome import counted
 from ergon.gateway.settings import Settings
 from ergon.gateway.upstream import Unreachable, Upstream
 from ergon.gateway.waking import Waker
-from ergon.gateway.wire import body_pieces, breaking_off, decoded, read_body, write_piece, write_whole
+from ergon.gateway.wire import ANSWERS, body_pieces, breaking_off, decoded, read_body, write_piece, write_whole
 
 R = TypeVar("R", bound=web.StreamResponse)
 HELD_BYTES = 1 << 20
-"""Bodies and answers up to this size are held whole, so that another server can be asked; larger ones stream."""
+"""Bodies up to this size are held whole, so that another server can be asked; larger ones stream, as do answers above 256 KiB."""
 
 
 class PlainService:
@@ -59,8 +59,17 @@ class PlainService:
         if length is not None and length <= HELD_BYTES and not _streams(target):
             data = await read_body(request, HELD_BYTES, self._settings.body_seconds)
             repeatable = method == "GET" or (target.endswith("/infer") and not kserve.is_sequence(kserve.Body(data)))
-            reply = await self._models.ask(served, HttpRequest(method, target, headers, data, repeatable), deadline)
-            return self._passing_on(served, _response(reply))
+            asked = HttpRequest(method, target, headers, data, repeatable, request[ANSWERS])
+            streamed: list[web.StreamResponse] = []
+
+            async def through(connection: Connection) -> None:
+                try:
+                    streamed.append(await self._pass_on(request, served, connection))
+                except Broken as error:
+                    raise Failure(Kind.BROKEN, f"{served}: {error}") from None
+
+            reply = await self._models.ask(served, asked, deadline, through=through)
+            return streamed[0] if streamed else self._passing_on(served, _response(reply))
         if length is not None and length > self._settings.body_bytes:
             raise Failure(Kind.TOO_LARGE, f"the body is larger than {self._settings.body_bytes} bytes")
         return await self._stream(request, served, method, target, headers, length, deadline)
@@ -76,7 +85,8 @@ class PlainService:
         deadline: float,
     ) -> web.StreamResponse:
         """A large body, or an answer that comes in pieces: through, once the model is awake. What broke is not sent again."""
-        if self._waker.must_wait(served, deadline, wake=True):
+        waited = self._waker.must_wait(served, deadline, wake=True)
+        if waited:
             async with self._waker.turn(served, deadline):
                 pass
         framing = (b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length)
@@ -86,7 +96,10 @@ class PlainService:
             tried.append(address)
             try:
                 async with self._upstream.connection(address, fresh=True) as connection:
-                    return await self._through(request, served, connection, head, length)
+                    response = await self._through(request, served, connection, head, length)
+                    if waited:
+                        self._waker.answered(served)
+                    return response
             except Unreachable:
                 self._upstream.suspect(address)
             except Broken as error:
@@ -112,18 +125,23 @@ class PlainService:
             if sending.done():
                 sending.result()
             await answering
-            response = web.StreamResponse(status=connection.status)
-            response.headers.extend(decoded(passing.to_client(connection.headers)))
-            self._passing_on(served, response)
-            with breaking_off(request):
-                await response.prepare(request)
-                async for piece in connection.pieces():
-                    await write_piece(response, piece, self._settings.body_seconds)
-                await write_whole(request, response, self._settings.body_seconds)
-            return response
+            return await self._pass_on(request, served, connection)
         finally:
             sending.cancel()
             answering.cancel()
+
+    async def _pass_on(self, request: web.BaseRequest, served: str, connection: Connection) -> web.StreamResponse:
+        """An answer whose head has come, as it comes. Raises Broken; the client's connection is cut then."""
+        response = web.StreamResponse(status=connection.status)
+        response.headers.extend(decoded(passing.to_client(connection.headers)))
+        response.content_length = connection.announced_bytes
+        self._passing_on(served, response)
+        with breaking_off(request):
+            await response.prepare(request)
+            async for piece in connection.pieces():
+                await write_piece(response, piece, self._settings.body_seconds)
+            await write_whole(request, response, self._settings.body_seconds)
+        return response
 
 
 async def _chunked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -15,7 +15,7 @@ from ergon.gateway.http_models import OF_THE_MODEL, HttpModels, HttpReply, HttpR
 from ergon.gateway.routes import Candidate, Route
 from ergon.gateway.settings import Settings
 from ergon.gateway.tasks import Given, Tasks
-from ergon.gateway.wire import decoded, json_response, read_body
+from ergon.gateway.wire import ANSWERS, decoded, json_response, read_body
 
 _HEADER_LENGTH = kserve.HEADER_LENGTH.lower().encode()
 _NO_JSON = "failed to parse the request JSON"
@@ -63,12 +63,13 @@ class RouteService:
         except Malformed as problem:
             raise Failure(Kind.BAD_REQUEST, str(problem)) from None
         passed = passing.to_server(request.raw_headers, plain=True)
+        held = request[ANSWERS]
         added: dict[str, tuple[str, ...]] = {}
         """By route: outputs that the client did not ask for."""
 
         def asker(of: Route) -> "Ask[HttpReply]":  # evaluated for each request, were it no text
             asked, added[of.name] = (body, ()) if compressed else kserve.asking_for(body, of.names)
-            sent = HttpRequest("POST", "/infer", _with_length(passed, asked), asked.data, not kserve.is_sequence(body))
+            sent = HttpRequest("POST", "/infer", _with_length(passed, asked), asked.data, not kserve.is_sequence(body), held)
 
             async def ask(candidate: Candidate, awake_by: float) -> HttpReply:
                 return _sound(candidate, await self._models.ask(candidate.served, sent, awake_by, wake=False))

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ergon.gateway.columns import Column, Malformed, of_bytes, of_json
 
@@ -12,8 +11,7 @@ LARGEST_PARSED_BYTES = 1 << 20
 """A JSON part larger than this is passed on as it is: reading 1 MiB of JSON takes 10 ms, in which nobody else is answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A request's or an answer's body. `json_length` is where its JSON ends and binary data begins; None: it is all JSON."""
 
     data: bytes

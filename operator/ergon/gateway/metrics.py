@@ -50,6 +50,13 @@ class Metrics:
             buckets=_WAKE_SECONDS,
             registry=of,
         )
+        self.first_answer_seconds = Histogram(
+            "ergon_gateway_first_answer_seconds",
+            "From a woken model's first server to its first answer to those that waited.",
+            ["namespace", "model"],
+            buckets=_REQUEST_SECONDS,
+            registry=of,
+        )
         self.joules = Counter("ergon_gateway_joules", "Joules of the models that were asked, as known.", _ROUTE, registry=of)
         self.sample_quality = Gauge(
             "ergon_gateway_sample_quality",
@@ -76,7 +83,8 @@ class Metrics:
                 metric.remove_by_labels({"namespace": namespace, "route": route})
             self._kept.pop((namespace, route), None)
         for namespace, model in models_before - models:
-            for metric in (self.requests, self.asked, self.escalations, self.held, self.wake_seconds):
+            waking = (self.held, self.wake_seconds, self.first_answer_seconds)
+            for metric in (self.requests, self.asked, self.escalations, *waking):
                 metric.remove_by_labels({"namespace": namespace, "model": model})
             self.escalations.remove_by_labels({"namespace": namespace, "to": model})
             for kept in self._kept.values():

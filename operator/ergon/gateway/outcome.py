@@ -1,9 +1,8 @@
 """What came of a request, told to the metrics once it is over: one place for routes and models, over HTTP and gRPC."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import TracebackType
 
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.metrics import RouteMetrics
@@ -18,25 +17,35 @@ class Outcome:
     joules: float = 0.0
 
 
-@asynccontextmanager
-async def counted(metrics: RouteMetrics, what: str, deadline: float, model: str = "") -> AsyncIterator[Outcome]:
+class counted:  # noqa: N801 - used like a function, and no generator: two of those were a tenth of a request's CPU
     """Counts a request that ends by `deadline` (seconds of the loop's clock); who answers it says so in the outcome.
 
     Raises Failure: there is no answer, in time or at all. `what` is asked, for the error's text.
     """
-    clock = asyncio.get_running_loop().time
-    began, outcome = clock(), Outcome(model=model)
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield outcome
-    except TimeoutError:
-        outcome.name = "expired"
-        raise Failure(Kind.EXPIRED, f"{what}: no answer within {clock() - began:.3g} s") from None
-    except Failure as failure:
-        outcome.name = "expired" if failure.kind is Kind.EXPIRED else "refused" if failure.kind.refused else "failed"
-        raise
-    except (asyncio.CancelledError, ConnectionError):
-        outcome.name = "cancelled"
-        raise
-    finally:
-        metrics.ended(outcome.model, outcome.name, clock() - began, outcome.joules)
+
+    __slots__ = ("_began", "_clock", "_metrics", "_outcome", "_timeout", "_what")
+
+    def __init__(self, metrics: RouteMetrics, what: str, deadline: float, model: str = "") -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._metrics, self._what, self._outcome = metrics, what, Outcome(model=model)
+        self._began, self._timeout = self._clock(), asyncio.timeout_at(deadline)
+
+    async def __aenter__(self) -> Outcome:
+        await self._timeout.__aenter__()
+        return self._outcome
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        outcome, took = self._outcome, self._clock() - self._began
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+            if isinstance(error, TimeoutError):
+                raise error
+        except TimeoutError:
+            outcome.name = "expired"
+            raise Failure(Kind.EXPIRED, f"{self._what}: no answer within {took:.3g} s") from None
+        finally:
+            if isinstance(error, Failure):
+                outcome.name = "expired" if error.kind is Kind.EXPIRED else "refused" if error.kind.refused else "failed"
+            elif isinstance(error, (asyncio.CancelledError, ConnectionError)) and outcome.name != "expired":
+                outcome.name = "cancelled"
+            self._metrics.ended(outcome.model, outcome.name, took, outcome.joules)

@@ -24,27 +24,34 @@ _OF_A_CONNECTION = frozenset(
         b"upgrade",
     )
 )
+_OF_A_CONNECTION_OR_ENCODING = _OF_A_CONNECTION | {b"accept-encoding"}
 _OF_THE_GATEWAY = b"ergon-"
 
 
 def to_server(headers: Iterable[tuple[bytes, bytes]], *, plain: bool = False) -> Headers:
     """A request's headers as a server gets them. `plain`: its answer is to be read here, so it must not be compressed."""
-    return [(name, value) for name, value in _passed(headers) if not (plain and name.lower() == b"accept-encoding")]
+    return _passed(headers, _OF_A_CONNECTION_OR_ENCODING if plain else _OF_A_CONNECTION)
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """An answer's headers as the client gets them."""
-    return _passed(headers)
+    return _passed(headers, _OF_A_CONNECTION)
 
 
-def _passed(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+def _passed(headers: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes]) -> Headers:
     """Without what belongs to one connection, by its name or because a Connection header names it, or to the gateway."""
-    given = [(name.lower(), name, value) for name, value in headers]
-    dropped = _OF_A_CONNECTION
-    for low, _, value in given:
-        if low == b"connection":
-            dropped = dropped | {nominated.strip().lower() for nominated in value.split(b",")}
-    return [(name, value) for low, name, value in given if low not in dropped and not low.startswith(_OF_THE_GATEWAY)]
+    kept, nominated = [], b""
+    for header in headers:
+        low = header[0].lower()
+        if low in dropped:
+            if low == b"connection":
+                nominated += header[1].lower() + b","
+        elif not low.startswith(_OF_THE_GATEWAY):
+            kept.append(header)
+    if nominated:
+        named = {name.strip() for name in nominated.split(b",")}
+        kept = [header for header in kept if header[0].lower() not in named]
+    return kept
 
 
 def timeout_seconds(text: str | None, default_seconds: float, longest_seconds: float) -> float:

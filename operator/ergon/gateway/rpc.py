@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from ergon import __version__
 from ergon.gateway import passing
-from ergon.gateway.budget import Budget
+from ergon.gateway.budget import Account, Budget
 from ergon.gateway.cascade import Ask
 from ergon.gateway.directory import Directory
 from ergon.gateway.failures import Failure, Kind
@@ -125,7 +125,7 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
 
     async def _counted(self, by: Callable[[Message, Context], Awaitable[Message]], request: Message, context: Context) -> Message:
         """The answer to a request, whose bytes count until it is there."""
-        with self._budget.account() as account:
+        with Account(self._budget) as account:
             account.take(request.ByteSize())
             return await by(request, context)
 
@@ -171,7 +171,7 @@ class RpcServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[
             async for request in rest:
                 yield request
 
-        with self._budget.account() as account:
+        with Account(self._budget) as account:
             account.take(first.ByteSize())  # kept to the end; of those that follow there is one at a time
             async for answer in self._models.stream(first.model_name, everything(), _passed(context), awake_by, deadline):
                 yield answer

@@ -9,13 +9,13 @@ from aiohttp import web
 
 from ergon import __version__
 from ergon.gateway import kserve
-from ergon.gateway.budget import Budget
+from ergon.gateway.budget import Account, Budget
 from ergon.gateway.chat import ChatService
 from ergon.gateway.failures import Failure, Kind
 from ergon.gateway.http_plain import PlainService
 from ergon.gateway.http_route import RouteService
 from ergon.gateway.settings import Settings
-from ergon.gateway.wire import KSERVE, OPENAI, accounted, error_response, json_response, write_whole
+from ergon.gateway.wire import ACCOUNT, ANSWERS, KSERVE, OPENAI, error_response, json_response, write_whole
 
 log = logging.getLogger("ergon.gateway")
 
@@ -43,7 +43,7 @@ class HttpServer:
         budget: Budget,
         ready: Callable[[], str],
     ) -> None:
-        self._budget = budget
+        self._budget, self._answers = budget, Budget(settings.answers_at_once, "answers")
         self._settings, self._routes, self._plain, self._chat, self._ready = settings, routes, plain, chat, ready
         self._under_way = 0
         self._draining = False
@@ -79,14 +79,16 @@ class HttpServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers, and counts the request as under way until its answer is written."""
         self._under_way += 1
+        request[ACCOUNT], request[ANSWERS] = taken, answered = Account(self._budget), Account(self._answers)
         try:
-            with accounted(request, self._budget):
-                response = await self._answer(request)
-                if response.status == Kind.TOO_MANY.status and not request.content.is_eof():
-                    response.force_close()  # what is left of the body is not read
-                await write_whole(request, response, self._settings.body_seconds)
+            response = await self._answer(request)
+            if response.status == Kind.TOO_MANY.status and not request.content.is_eof():
+                response.force_close()  # what is left of the body is not read
+            await write_whole(request, response, self._settings.body_seconds)
             return response
         finally:
+            taken.settle()
+            answered.settle()
             self._under_way -= 1
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -29,8 +29,10 @@ class Settings:
     body_bytes: int = 100 << 20
     bytes_at_once: int = 256 << 20
     """Of the bodies of all requests under way. Each may stand twice in memory while it is put together, answers come on top."""
-    answer_bytes: int = 256 << 20
+    answer_bytes: int = 64 << 20
     """Largest answer of a model to a route, which is held whole: it may be judged, and another one asked."""
+    answers_at_once: int = 128 << 20
+    """Of all answers that are held; each may stand twice, too."""
     body_seconds: float = 30.0
     """For a client to send a whole body that is held, and to take an answer in."""
     drain_seconds: float = 5.0

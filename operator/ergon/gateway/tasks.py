@@ -1,8 +1,7 @@
 """Routes as they are served: the cascade of one, its fallback where none of its models answers, and what is counted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from ergon.gateway.cascade import Ask, Cascade, R, Wish
 from ergon.gateway.directory import MODEL, ROUTE, Directory
@@ -13,8 +12,7 @@ from ergon.gateway.rate import EscalationRate
 from ergon.gateway.routes import Route, spent
 
 
-@dataclass(frozen=True)
-class Given(Generic[R]):
+class Given(NamedTuple, Generic[R]):
     """What a route answered. `joules` with their provenance, where they are known."""
 
     reply: R

@@ -4,8 +4,7 @@ import asyncio
 import random
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 
 from ergon.gateway.balance import SUSPECT_SECONDS, Load, choose
 from ergon.gateway.connection import Connection
@@ -27,6 +26,22 @@ class _Server:
         self.idle: list[Connection] = []
         self.open = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
+
+
+class Exchange:
+    """One exchange with a server: `async with` gives its connection."""
+
+    __slots__ = ("_address", "_connection", "_fresh", "_upstream")
+
+    def __init__(self, upstream: "Upstream", address: str, fresh: bool) -> None:
+        self._upstream, self._address, self._fresh = upstream, address, fresh
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._upstream.take(self._address, self._fresh)
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        self._upstream.give_back(self._address, self._connection)
 
 
 class Upstream:
@@ -52,27 +67,35 @@ class Upstream:
             connection.close()
         server.idle.clear()
 
-    @asynccontextmanager
-    async def connection(self, address: str, *, fresh: bool = False) -> AsyncIterator[Connection]:
-        """A connection for one exchange; one whose exchange did not end well is closed. Raises Unreachable.
+    def connection(self, address: str, *, fresh: bool = False) -> "Exchange":
+        """A connection for one exchange, by `async with`; one whose exchange did not end well is closed. Raises Unreachable.
 
         `fresh`: not one that was used before, which the server may have closed at this very moment.
         """
+        return Exchange(self, address, fresh)
+
+    async def take(self, address: str, fresh: bool) -> Connection:
+        """A connection, which must be given back. Raises Unreachable."""
         server = self._server(address)
         await self._room(server)
         server.load.outstanding += 1
-        connection = None
         try:
-            connection = self._kept(server, fresh) or await self._new(address)
-            yield connection
-        finally:
-            server.load.outstanding -= 1
-            server.open -= 1
-            if connection is not None:
-                if connection.reusable and len(server.idle) < IDLE_CONNECTIONS:
-                    server.idle.append(connection)
-                else:
-                    connection.close()
+            return self._kept(server, fresh) or await self._new(address)
+        except BaseException:
+            self.give_back(address, None)
+            raise
+
+    def give_back(self, address: str, connection: Connection | None) -> None:
+        """The exchange is over."""
+        server = self._server(address)
+        server.load.outstanding -= 1
+        server.open -= 1
+        if connection is not None:
+            if connection.reusable and len(server.idle) < IDLE_CONNECTIONS:
+                server.idle.append(connection)
+            else:
+                connection.close()
+        if server.waiting:
             self._pass_on(server)
 
     def keep_only(self, addresses: Iterable[str]) -> None:

@@ -59,6 +59,8 @@ class Waker:
         self._most_requests, self._most_bytes = held_requests, held_bytes
         self._requests = self._bytes = 0
         self._sleepers: dict[str, _Sleeper] = {}
+        self._unanswered: dict[str, float] = {}
+        """Models that have woken and not answered yet, and since when."""
         self._silent_since: float | None = None
         """When the operator first gave no answer, whichever model it was asked for; None: it answered last."""
         self._session = aiohttp.ClientSession(trust_env=False, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
@@ -123,6 +125,13 @@ class Waker:
         finally:
             self._leave(sleeper, turn)
 
+    def answered(self, served: str) -> None:
+        """A request that waited was answered: the first one ends the model's cold start."""
+        woken_at = self._unanswered.pop(served, None)
+        if woken_at is not None:
+            seconds = asyncio.get_running_loop().time() - woken_at
+            self._metrics.first_answer_seconds.labels(*served.split(".", 1)).observe(seconds)
+
     @staticmethod
     def _leave(sleeper: _Sleeper, turn: "asyncio.Future[None]") -> None:
         """It is the next one's turn."""
@@ -152,6 +161,7 @@ class Waker:
                         self._metrics.wake_seconds.labels(*served.split(".", 1)).observe(loop.time() - began)
                         log.info("%s is awake after %.2f s, %d wait", served, loop.time() - began, len(sleeper.waiting))
                         woken = True
+                        self._unanswered[served] = loop.time()
                     if not sleeper.waiting[0].done():
                         sleeper.waiting[0].set_result(None)
                 elif problem := self._problem(served):

@@ -1,7 +1,6 @@
 """Requests read and answers written over aiohttp, within limits of size and time."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,12 +10,17 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from ergon.gateway import kserve
-from ergon.gateway.budget import Account, Budget
+from ergon.gateway.budget import Account
 from ergon.gateway.failures import Failure, Kind
 
 Form = Callable[[Failure], bytes]
 _JSON = "application/json"
-_ACCOUNT = web.RequestKey("account", Account)
+BUFFERED_BYTES = 32 << 10
+"""An answer up to this size is written into a connection's empty buffer without waiting: asyncio's takes 64 KiB."""
+ACCOUNT = web.RequestKey("account", Account)
+"""What a request has taken of the bytes that requests may have."""
+ANSWERS = web.RequestKey("answers", Account)
+"""What its answer has taken of the bytes that answers may have."""
 
 
 def KSERVE(failure: Failure) -> bytes:  # noqa: N802
@@ -48,20 +52,12 @@ def json_response(value: Any, headers: Iterable[tuple[str, str]] = ()) -> web.Re
     )
 
 
-@contextmanager
-def accounted(request: web.BaseRequest, budget: Budget) -> Iterator[None]:
-    """Gives the request an account, until it is over."""
-    with budget.account() as account:
-        request[_ACCOUNT] = account
-        yield
-
-
 async def read_body(request: web.BaseRequest, limit_bytes: int, seconds: float) -> bytes:
     """The whole body. Raises Failure: it is too large, comes too slowly, breaks off, or too much is under way."""
     announced = request.content_length
     if announced is not None and announced > limit_bytes:
         raise _too_large(limit_bytes)
-    content, account = request.content, request[_ACCOUNT]
+    content, account = request.content, request[ACCOUNT]
     try:
         if content.is_eof():
             data = content.read_nowait()
@@ -114,17 +110,41 @@ def breaking_off(request: web.BaseRequest) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if request.transport is not None:
-            request.transport.abort()
+        _abort(request)
         raise
 
 
 async def write_whole(request: web.BaseRequest, response: web.StreamResponse, seconds: float) -> None:
     """Send an answer, but for the little that the connection buffers. Who does not take it within `seconds` is cut off."""
-    with contextlib.suppress(TimeoutError, ConnectionError), breaking_off(request):
+    try:
+        if _fits(request, response):
+            await response.prepare(request)
+            await response.write_eof()
+            return
         async with asyncio.timeout(seconds):
             await response.prepare(request)
             await response.write_eof()
+    except (TimeoutError, ConnectionError):
+        _abort(request)
+    except BaseException:
+        _abort(request)
+        raise
+
+
+def _fits(request: web.BaseRequest, response: web.StreamResponse) -> bool:
+    """Whether an answer goes into the connection's buffer as it is, so that nobody has to be waited for."""
+    transport, body = request.transport, response.body if isinstance(response, web.Response) else None
+    return (
+        isinstance(body, bytes)
+        and len(body) <= BUFFERED_BYTES
+        and transport is not None
+        and not transport.get_write_buffer_size()
+    )
+
+
+def _abort(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def write_piece(response: web.StreamResponse, piece: bytes, seconds: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ergon.api.budget import EnergyBudgetSpec
 from ergon.energy.giving_way import Way
-from ergon.energy.verdict import BudgetReason, Verdict, figure, named
+from ergon.energy.verdict import BudgetReason, LimitKind, Verdict, figure, named
 from ergon.fleet.types import Fleet, ModelKey, WattLimit
 from ergon.planning.candidates import Reason
 from ergon.planning.plan import Plan
@@ -57,16 +57,27 @@ def shed_in(scope: WattLimit, fleet: Fleet, plan: Plan) -> tuple[ModelKey, ...]:
     )
 
 
-def gives_way(
-    spec: EnergyBudgetSpec, verdict: Verdict, namespace_labels: dict[str, str], pools_labels: Iterable[dict[str, str]]
-) -> bool:
-    """Whether a budget binds now and covers models of a namespace on one of these pools: then a route may do with less, too."""
+def covers_models(spec: EnergyBudgetSpec, namespace_labels: dict[str, str], pools_labels: Iterable[dict[str, str]]) -> bool:
+    """Whether a budget is enforced over models of a namespace on one of these pools."""
+    inside = spec.namespaces is None or spec.namespaces.matches(namespace_labels)
+    return (
+        spec.enforcement == "Enforce"
+        and inside
+        and any(spec.pools is None or spec.pools.matches(labels) for labels in pools_labels)
+    )
+
+
+def gives_way(spec: EnergyBudgetSpec, verdict: Verdict) -> bool:
+    """Whether a budget binds now: then a route that it covers may do with less, too."""
     if spec.enforcement != "Enforce" or verdict.watt_limit is None:
         return False
-    if verdict.within_reason == BudgetReason.WITHIN_LIMIT and verdict.gives_way.way is Way.NOTHING:
-        return False
-    inside = spec.namespaces is None or spec.namespaces.matches(namespace_labels)
-    return inside and any(spec.pools is None or spec.pools.matches(labels) for labels in pools_labels)
+    return verdict.within_reason != BudgetReason.WITHIN_LIMIT or verdict.gives_way.way is not Way.NOTHING
+
+
+def step_fits(verdict: Verdict, watts: float) -> bool:
+    """Whether so many watts more fit into a budget's limit of watts now. Kilowatt-hours and grams say nothing of one moment."""
+    limits = (limit for limit in verdict.limits if limit.kind is LimitKind.WATTS and limit.watts is not None)
+    return all(limit.used + watts <= limit.limit for limit in limits)
 
 
 def budget_status(view: BudgetView) -> tuple[list[Fact], dict[str, Any]]:

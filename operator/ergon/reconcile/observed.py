@@ -123,12 +123,16 @@ class ReplicaView:
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """Seconds the last bring-up took, by phase. `server_seconds`: from planned until there was a server to begin on."""
+    """Seconds the last bring-up took, by phase. `server_seconds`: from planned until there was a server to begin on.
+
+    `first_answer_seconds`: from the first server that the gateway saw to the first answer to who waited; None: nobody did.
+    """
 
     fetch_seconds: float
     load_seconds: float
     total_seconds: float
     server_seconds: float = 0.0
+    first_answer_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

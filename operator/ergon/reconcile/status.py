@@ -8,7 +8,7 @@ from ergon.fleet.types import Model
 from ergon.planning.plan import Alternative
 from ergon.reconcile.decide import Decision
 from ergon.reconcile.figures import demand_status, energy_status
-from ergon.reconcile.observed import IndexState, JobKind, JobPhase, ModelView, ReplicaView, ServerView
+from ergon.reconcile.observed import ColdStart, IndexState, JobKind, JobPhase, ModelView, ReplicaView, ServerView
 
 TELLING_ALTERNATIVES = 16
 _VERDICTS = {"Chosen": 0, "Feasible": 1, "Rejected": 2}
@@ -81,8 +81,14 @@ def model_status(view: ModelView, decision: Decision) -> tuple[list[Fact], dict[
             "loadSeconds": round(view.cold_start.load_seconds, 2),
             "totalSeconds": round(view.cold_start.total_seconds, 2),
             "serverSeconds": round(view.cold_start.server_seconds, 2),
+            **_first_answer(view.cold_start),
         }
     return facts, body
+
+
+def _first_answer(cold_start: ColdStart) -> dict[str, float]:
+    seconds = cold_start.first_answer_seconds
+    return {} if seconds is None else {"firstAnswerSeconds": round(seconds, 3)}
 
 
 def telling(alternatives: tuple[Alternative, ...]) -> list[Alternative]:

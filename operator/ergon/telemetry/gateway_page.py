@@ -14,6 +14,7 @@ import aiohttp
 
 from ergon.demand.cascade import RouteCounters
 from ergon.fleet.types import ModelKey
+from ergon.pages import PageError, PageTooLarge, read_page
 
 log = logging.getLogger("ergon.gateways")
 
@@ -25,18 +26,28 @@ BESIDE_BYTES = 256 << 10
 """From here on a page is read in a thread, beside the loop: that takes more than some 5 ms."""
 _MARK = "# TYPE ergon_gateway_requests"
 _SERIES = re.compile(
-    r"\nergon_gateway_(requests_total|asked_total|escalations_total|wished_escalations_total|joules_total|sample_quality)"
+    r"\nergon_gateway_(requests_total|asked_total|escalations_total|wished_escalations_total|joules_total|sample_quality"
+    r"|first_answer_seconds_count|first_answer_seconds_sum)"
     r"\{([^}\n]*)\} (\S+)"
 )
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A histogram's count and sum of seconds."""
+
+    count: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayPage:
-    """One page. `samples`: a route's estimated quality by the share that escalates."""
+    """One page. `samples`: a route's estimated quality by the share that escalates; `first_answers`: of models that woke."""
 
     routes: dict[ModelKey, RouteCounters] = field(default_factory=dict)
     samples: dict[ModelKey, dict[float, float]] = field(default_factory=dict)
+    first_answers: dict[ModelKey, Told] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -54,10 +65,14 @@ def read_gateway_page(page: str) -> GatewayPage:
         raise ValueError("it is not the metrics page of a gateway")
     sums: dict[ModelKey, _Sums] = {}
     quality: dict[ModelKey, dict[float, float]] = {}
+    woken: dict[ModelKey, dict[str, float]] = {}
     for found in _SERIES.finditer(page):
         series, text, said = found.groups()
         labels: dict[str, str] = dict(_LABEL.findall(text))
         namespace, route, value = labels.get("namespace"), labels.get("route"), _number(said)
+        if series.startswith("first_answer") and namespace and labels.get("model") and value is not None:
+            woken.setdefault(ModelKey(namespace, labels["model"]), {})[series.rpartition("_")[2]] = value
+            continue
         if not namespace or not route or value is None:
             continue
         key = ModelKey(namespace, route)
@@ -68,7 +83,8 @@ def read_gateway_page(page: str) -> GatewayPage:
             continue
         _add(sums.setdefault(key, _Sums()), series, labels, value)
     routes = {key: RouteCounters(s.requests, s.asked, s.escalations, s.wished, s.joules) for key, s in sums.items()}
-    return GatewayPage(routes, quality)
+    first = {key: Told(told.get("count", 0.0), told.get("sum", 0.0)) for key, told in woken.items()}
+    return GatewayPage(routes, quality, first)
 
 
 def _add(sums: _Sums, series: str, labels: dict[str, str], value: float) -> None:
@@ -111,25 +127,21 @@ class GatewayPages:
             text = await self._fetch(address)
             beside = len(text) >= BESIDE_BYTES
             page = await asyncio.to_thread(read_gateway_page, text) if beside else read_gateway_page(text)
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            return None  # it begins, ends or is busy: its counters stand on the next page
-        except ValueError as error:
+        except (PageTooLarge, ValueError) as error:
             if address not in self._told:
                 self._told.add(address)
                 log.warning("what the gateway at %s counts of routes is not taken in: %s", address, error)
             return None
+        except PageError:
+            return None  # it begins, ends or is busy: its counters stand on the next page
         self._told.discard(address)
         return page
 
     async def _fetch(self, address: str) -> str:
-        """The page as text. Raises what aiohttp raises, and ValueError where it is too large or none."""
+        """The page as text. Raises PageError, and ValueError where it is no page."""
         host = f"[{address}]" if ":" in address else address
-        async with asyncio.timeout(READ_SECONDS), self._session.get(f"http://{host}:{self._port}/metrics") as answer:
-            if answer.status != 200:
-                raise ValueError(f"it answers HTTP {answer.status}")
-            body = bytearray()
-            async for part in answer.content.iter_any():
-                body += part
-                if len(body) > self._largest_bytes:
-                    raise ValueError(f"its page has more than {self._largest_bytes:,} bytes")
+        url = f"http://{host}:{self._port}/metrics"
+        status, body = await read_page(self._session, url, limit_bytes=self._largest_bytes, seconds=READ_SECONDS)
+        if status != 200:
+            raise ValueError(f"it answers HTTP {status}")
         return body.decode("utf-8", errors="replace")

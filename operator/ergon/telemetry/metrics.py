@@ -16,7 +16,7 @@ class Metrics:
         self.registry.register(self.fleet)
         self.phase_seconds = Histogram(
             "ergon_phase_seconds",
-            "Seconds of a phase: fetch and load of a model, a pass of the loop.",
+            "Seconds of a phase: of a cold start (server, fetch, load, first_answer), a pass of the loop, a plan.",
             ["phase"],
             buckets=_SECONDS,
             registry=self.registry,

@@ -3,7 +3,6 @@
 In: HTTP answers. Out: `Reading` by accelerator, or one number. Raises SourceError alone, in one line for people.
 """
 
-import asyncio
 import json
 import math
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from ergon.energy.meters import Reading
+from ergon.pages import PageError, read_page
 
 ANSWER_LIMIT_BYTES = 1 << 20
 STALE_SECONDS = 300.0
@@ -24,7 +24,6 @@ _TRITON = {
     "nv_gpu_power_usage": "watts",
     "nv_gpu_power_limit": "limit_watts",
 }
-_CONNECT = aiohttp.ClientTimeout(total=None, sock_connect=5.0)
 
 
 class SourceError(Exception):
@@ -59,21 +58,9 @@ class PowerSources:
 
     async def _get(self, url: URL, shown: str) -> tuple[int, bytes]:
         try:
-            async with (
-                asyncio.timeout(self._seconds),
-                self._session.get(url, timeout=_CONNECT, allow_redirects=False) as response,
-            ):
-                parts, size = [], 0
-                async for part in response.content.iter_any():
-                    parts.append(part)
-                    size += len(part)
-                    if size > ANSWER_LIMIT_BYTES:
-                        raise SourceError(f"{shown}: the answer is larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
-                return response.status, b"".join(parts)
-        except TimeoutError:
-            raise SourceError(f"{shown}: no answer within {self._seconds:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise SourceError(f"{shown}: {str(error) or type(error).__name__}") from None
+            return await read_page(self._session, url, limit_bytes=ANSWER_LIMIT_BYTES, seconds=self._seconds)
+        except PageError as error:
+            raise SourceError(f"{shown}: {error}") from None
 
 
 def read_triton_page(page: str) -> Reading:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from ergon.pages import PageError, read_page
 from ergon.triton.errors import ServerUnavailable, one_line
 
 LARGEST_PAGE_BYTES = 64 << 20
@@ -85,18 +86,24 @@ def _number(text: str) -> float | None:
 class MetricsPage:
     """The metrics page of one server, such as `http://10.244.0.7:8002/metrics`. `session` is shared and stays the caller's."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, *, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        *,
+        timeout_seconds: float = 5.0,
+        largest_bytes: int = LARGEST_PAGE_BYTES,
+    ) -> None:
         self.url = url
         self._session = session
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._seconds, self._largest_bytes = timeout_seconds, largest_bytes
 
     async def read(self) -> str:
         """The page as text. Raises ServerUnavailable."""
         try:
-            async with self._session.get(self.url, timeout=self._timeout, allow_redirects=False) as answer:
-                if answer.status != 200:
-                    raise ServerUnavailable(f"{self.url} answers HTTP {answer.status}")
-                body = await answer.content.read(LARGEST_PAGE_BYTES)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ServerUnavailable(f"{self.url} does not answer: {one_line(str(error) or type(error).__name__)}") from None
+            status, body = await read_page(self._session, self.url, limit_bytes=self._largest_bytes, seconds=self._seconds)
+        except PageError as error:
+            raise ServerUnavailable(f"{self.url} does not answer: {one_line(str(error))}") from None
+        if status != 200:
+            raise ServerUnavailable(f"{self.url} answers HTTP {status}")
         return body.decode("utf-8", "replace")
