@@ -12,12 +12,11 @@ from ergon.energy.budget import BudgetState, Needs
 from ergon.energy.ledger import Booked
 from ergon.engine.budget_book import BudgetBook
 from ergon.engine.cache import BudgetRecord, Cache
-from ergon.reconcile.observed import Refusal
 from tests.engine.test_planner import put
 from tests.engine.world import pool
 
 JULY = 1_783_000_000.0
-MONTHLY = {"kilowattHours": 100, "window": "Month"}
+MONTHLY: dict[str, Any] = {"kilowattHours": 100, "window": "Month"}
 
 
 def book(**limits: Any) -> tuple[BudgetBook, Cache]:
@@ -29,9 +28,9 @@ def book(**limits: Any) -> tuple[BudgetBook, Cache]:
     return BudgetBook(cache), cache
 
 
-def set_budget(cache: Cache, generation: int, refusal: Refusal | None = None, **limits: Any) -> None:
+def set_budget(cache: Cache, generation: int, **limits: Any) -> None:
     spec = EnergyBudgetSpec.model_validate({"limits": limits, "shedBelowPriority": 500})
-    cache.budgets["site"] = BudgetRecord("site", "u", generation, spec, refusal, {})
+    cache.budgets["site"] = BudgetRecord("site", "u", generation, spec, None, {})
 
 
 def used(joules: float, seconds: float = 10.0) -> list[Booked]:

@@ -13,7 +13,11 @@ entries = st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=60
 
 @given(entries, entries, entries, st.integers(0, 2000))
 def test_what_stays_fits_and_is_the_first_of_each(one: list[float], other: list[float], must: list[float], most: int) -> None:
-    state = {"must": must, "one": one, "deep": {"other": {str(n): value for n, value in enumerate(other)}, "too": 1}}
+    state: dict[str, Any] = {
+        "must": must,
+        "one": one,
+        "deep": {"other": {str(n): value for n, value in enumerate(other)}, "too": 1},
+    }
     found = packed(state, most, [[("one",)], [("deep", "other")]])
     if found is None:
         assert packed({"must": must, "one": [], "deep": {"other": {}, "too": 1}}, most, []) is None
