@@ -30,7 +30,7 @@ def book(**limits: Any) -> tuple[BudgetBook, Cache]:
 
 def set_budget(cache: Cache, generation: int, **limits: Any) -> None:
     spec = EnergyBudgetSpec.model_validate({"limits": limits, "shedBelowPriority": 500})
-    cache.budgets["site"] = BudgetRecord("site", "u", generation, spec, refusal, {})
+    cache.budgets["site"] = BudgetRecord("site", "u", generation, spec, None, {})
 
 
 def used(joules: float, seconds: float = 10.0) -> list[Booked]:
