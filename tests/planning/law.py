@@ -122,7 +122,7 @@ def judge_points(slo: float | None, variant: Variant, pool: Pool) -> Judged:
     least = min(use.marginal_joules for use in uses)
     frugal = [use for use in uses if use.marginal_joules <= least * (1 + 1e-12) + 1e-15]
     most = max(use.work_per_second or 0.0 for use in frugal)
-    return tuple(use for use in frugal if use.work_per_second == most)
+    return tuple(sorted((use for use in frugal if use.work_per_second == most), key=lambda use: use.awake_watts))
 
 
 def takes_namespace(fleet: Fleet, pool: Pool, namespace: str) -> bool:

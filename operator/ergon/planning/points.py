@@ -83,7 +83,7 @@ class _Points:
 
 
 def best_points(variants: Sequence[Variant], slo_seconds: Floats, pools: Sequence[Pool]) -> BestPoints:
-    """The feasible point with the least marginal energy of each variant on each pool, ties to the larger rate.
+    """The feasible point with the least marginal energy of each variant on each pool; ties: larger rate, lower awake watts.
 
     `slo_seconds` has one entry a variant, infinite where there is no target.
     """
@@ -162,9 +162,11 @@ def _choose(points: _Points, slo_seconds: Floats, pools: Sequence[Pool], best: B
     best_energy = np.minimum.reduceat(energy, starts, axis=0)[row_of_point]
     least = energy <= best_energy * (1 + _SAME) + _SAME * 1e-3
     rate = np.where(feasible & least, mu, -np.inf)
-    largest = rate == np.maximum.reduceat(rate, starts, axis=0)[row_of_point]
+    tied = feasible & least & (rate == np.maximum.reduceat(rate, starts, axis=0)[row_of_point])
+    height = np.where(tied, awake, np.inf)
+    tied &= height == np.minimum.reduceat(height, starts, axis=0)[row_of_point]
     rows = np.arange(len(points.variant))[:, None]
-    chosen = np.minimum.reduceat(np.where(feasible & least & largest, rows, len(rows)), starts, axis=0)
+    chosen = np.minimum.reduceat(np.where(tied, rows, len(rows)), starts, axis=0)
 
     v, p = np.nonzero(chosen < len(rows))
     point = chosen[v, p]
