@@ -154,6 +154,17 @@ def keeper_of(
     )
 
 
+def test_a_new_operator_says_of_a_lowered_route_what_the_one_before_it_said() -> None:
+    cache, key = cluster(1, 1), ModelKey("team", "r0")
+    message = "budget site.a gives way: 40% may escalate, of 100%; quality 0.8 of 0.7"
+    condition = {"type": "FullEscalation", "status": "False", "reason": "LoweredByBudget", "message": message}
+    cache.routes[key].status = {"allowedRate": 0.4, "conditions": [condition]}
+    keeper = keeper_of(cache, lambda key: ())
+    assert keeper.look()(cache.routes[key]).allowed == Allowed(0.4, "site.a", message)
+    cache.routes[key].status = {"allowedRate": 1.0}  # whatever is written meanwhile
+    assert keeper.look()(cache.routes[key]).allowed == Allowed(0.4, "site.a", message)
+
+
 def test_a_look_at_many_routes_reckons_every_model_once() -> None:
     cache, asked = cluster(300, 100), list[ModelKey]()
 
@@ -188,6 +199,6 @@ async def test_an_error_in_one_route_ends_neither_the_others_nor_the_rounds(capl
         await asyncio.sleep(200)
         assert not task.done()
         task.cancel()
-    allowed = {key.name for key in cache.routes if keeper.look()(cache.routes[key]).allowed is not None}
-    assert allowed == {"r0", "r2"}
+    for name in ("r0", "r2"):
+        assert keeper.look()(cache.routes[ModelKey("team", name)]).allowed == Allowed(1.0)
     assert caplog.text.count("what may escalate of route team/r1 could not be told") == 3

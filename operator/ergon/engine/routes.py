@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,6 +33,9 @@ from ergon.reconcile.routes import RouteModel, RouteView, State, chosen, route_s
 from ergon.telemetry.gateway_page import GatewayPages
 
 log = logging.getLogger("ergon.routes")
+
+_BUDGET = re.compile(r"\bbudget ([a-z0-9.-]*[a-z0-9])")
+"""How a route's condition names the budget that lowered it."""
 Object = dict[str, Any]
 
 SCRAPE_SECONDS = 5.0
@@ -142,8 +146,16 @@ class RouteKeeper:
             gateway=self._gateway_stands(),
             service=self._service,
             figures=self.figures(record.key),
-            allowed=self._allowed.get(record.key),
+            allowed=self._allowed_of(record),
         )
+
+    def _allowed_of(self, record: RouteRecord) -> Allowed | None:
+        """What may escalate; before the first step what an operator before this one allowed, so that no status says otherwise."""
+        if record.spec is None:
+            return None
+        if record.key not in self._allowed:
+            self._allowed[record.key] = _as_told(record, record.spec.escalation.max_rate)
+        return self._allowed[record.key]
 
     def _models(self, route: RouteRecord, look: _Look) -> Iterable[RouteModel]:
         """The models that the route may ask, each reckoned once a look."""
@@ -195,7 +207,7 @@ class RouteKeeper:
             self._allowed.pop(key, None)
             return
         most, figures = spec.escalation.max_rate, self.figures(key)
-        before = self._allowed.get(key, _as_told(record, most))
+        before = self._allowed_of(record) or Allowed(most)
         wished = figures.wished_rate if figures is not None else None
         samples = self._samples.get(key, {})
         models, budgets = chosen(spec, self._models(record, look)), list(self._budgets_over(record, look))
@@ -267,9 +279,13 @@ def _expected(model: Model, placed: Iterable[Replica], pools: Iterable[Pool]) ->
 
 def _as_told(record: RouteRecord, most: float) -> Allowed:
     """What an operator before this one allowed, by the route's status."""
-    told = record.status.get("allowedRate")
-    lowered = any(c.get("reason") == "LoweredByBudget" for c in record.status.get("conditions") or ())
-    return Allowed(min(float(told), most), "before") if lowered and isinstance(told, int | float) else Allowed(most)
+    rate = record.status.get("allowedRate")
+    told = next((c for c in record.status.get("conditions") or () if c.get("reason") == "LoweredByBudget"), None)
+    if told is None or not isinstance(rate, int | float):
+        return Allowed(most)
+    message = str(told.get("message", ""))
+    named = _BUDGET.search(message)
+    return Allowed(min(float(rate), most), named[1] if named is not None else "of before", message)
 
 
 def _means(pages: Iterable[Mapping[ModelKey, Mapping[float, float]]]) -> dict[ModelKey, dict[float, float]]:
