@@ -14,7 +14,7 @@ from ergon.planning.arrays import Bools, Floats, Ints
 INFINITY = float("inf")
 
 
-_MOST_SIFTINGS, _SIFTED_ENOUGH = 3, 5e-3
+_MOST_SIFTINGS, _SIFTED_ENOUGH = 4, 2e-3
 """After so many, or where the bound is so near to the cost, the prices hardly change; and any prices give a bound."""
 
 

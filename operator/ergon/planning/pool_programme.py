@@ -25,7 +25,7 @@ AWAKE_LEVELS = 4
 SIFTED_FROM = 60000
 """Candidates from which on the relaxation is solved by sifting."""
 
-_SIFTED_FIRST, _SIFTED_EVERY = 2, 8
+_SIFTED_FIRST, _SIFTED_EVERY = 3, 6
 """Candidates of each model that sifting begins with: the cheapest, and every so many-th of the others.
 
 Without the others all models have the same few pools, which are full, and the first prices are those of going unserved.
