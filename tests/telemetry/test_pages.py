@@ -11,7 +11,7 @@ from ergon.demand.cascade import RouteCounters
 from ergon.fleet.types import ModelKey
 from ergon.pages import PageError, PageTooLarge, read_page
 from ergon.telemetry.gateway_page import GatewayPages
-from ergon.telemetry.power_sources import PowerSources
+from ergon.telemetry.power_sources import read_triton_page
 from ergon.triton.metrics import MetricsPage, model_metrics
 
 PIECES = 200
@@ -87,11 +87,7 @@ async def test_every_reader_reads_a_page_of_many_pieces_to_its_end(serve: Serve,
     told = await GatewayPages(session, port=port).read("127.0.0.1")
     assert told is not None
     assert told.routes == {ModelKey("t", "r"): RouteCounters(requests=7.0)}
-    sources = PowerSources()
-    try:
-        assert (await sources.triton(f"127.0.0.1:{port}")).joules == {"GPU-1": 71.5}
-    finally:
-        await sources.close()
+    assert read_triton_page(page).joules == {"GPU-1": 71.5}
 
 
 async def test_a_page_is_read_up_to_its_limit_and_no_further(serve: Serve, session: aiohttp.ClientSession) -> None:
