@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, settings
 from ergon.local.state import state_folder
 from tests.examples import THOROUGH, TIMES
 
-# A busy machine is no finding: what properties promise is not how fast they are drawn or judged. Every run draws the same examples,
-# so that it says what a change did; `thorough` draws others each time, and ten times as many.
+# A busy machine is no finding: what properties promise is not how fast they are drawn or judged. Every run draws the same
+# examples, so that it says what a change did; `thorough` draws others each time, and ten times as many.
 settings.register_profile("ergon", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile(THOROUGH, settings.get_profile("ergon"), max_examples=100 * TIMES, derandomize=False)
 settings.load_profile("ergon")
