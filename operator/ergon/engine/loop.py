@@ -26,7 +26,7 @@ from ergon.fleet.types import ModelKey, ServerKey
 from ergon.reconcile.budgets import budget_status
 from ergon.reconcile.decide import DrainPolicy, decide
 from ergon.reconcile.observed import ModelView, ServerView
-from ergon.reconcile.pools import PoolView, decide_pool, pool_status, refused_pool
+from ergon.reconcile.pools import RELEASED, PoolView, decide_pool, pool_status, refused_pool
 from ergon.reconcile.routes import RouteView
 from ergon.reconcile.status import model_status
 from ergon.telemetry.figures import BudgetFigures
@@ -261,7 +261,9 @@ class Engine:
     def _decide_pool(self, record: PoolRecord) -> None:
         if record.pool is None or record.spec is None:
             if record.refusal is not None:
-                self._pools.wish(record.name, None, refused_pool(record.refusal), {})
+                # What an older version took and this one does not can still be deleted: emptied first, like any other.
+                emptied = record.deleting and self._servers.emptied(record.name)
+                self._pools.wish(record.name, RELEASED if emptied else None, refused_pool(record.refusal), {})
             return
         placed = self._planner.on_pool(record.name)
         pods = self._pod_views.of(record)

@@ -82,9 +82,9 @@ class PoolWriter:
             return
         decision, facts, body = wish
         try:
-            if decision is not None and record.spec is not None:
+            if decision is not None:
                 await self._keep_finalizer(record, decision)
-                if not (record.deleting and decision.release):
+                if record.spec is not None and not (record.deleting and decision.release):
                     await self._servers(record, decision)
                     for pod in decision.give_up if name not in self.template_refused else ():
                         await self._give_up(record, pod)

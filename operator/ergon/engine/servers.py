@@ -141,6 +141,13 @@ class Servers:
                 log.info("server %s is emptied: %s", agent.key, reason)
             self._cache.wake(models=list(agent.facts))
 
+    def emptied(self, pool: str) -> bool:
+        """Have the servers of a deleted pool emptied; whether none holds any model."""
+        agents = [agent for agent in self._agents.values() if agent.key.pool == pool]
+        for agent in agents:
+            self.set_leaving(pool, agent.key.ordinal, "PoolDeleted")
+        return not any(agent.holds_models for agent in agents)
+
     def forget(self, key: ModelKey) -> None:
         """A model has no object: its failures are of no more interest."""
         for agent in self._agents.values():

@@ -97,6 +97,10 @@ class PoolDecision:
     release: bool
 
 
+RELEASED = PoolDecision(0, (), frozenset(), release=True)
+"""A pool that is deleted and empty."""
+
+
 def decide_pool(view: PoolView) -> PoolDecision:
     """A pool shrinks only past servers that hold nothing; a leaving pod is emptied first, then given up, one at a time."""
     wanted = view.running if view.planned_servers is None else view.planned_servers
