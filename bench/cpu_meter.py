@@ -119,11 +119,12 @@ class Meter:
             children.setdefault(process.parent, []).append(process.pid)
         for server in self._servers.values():
             used = 0.0
-            todo = [server.pid]
+            todo = [(server.pid, "")]
             while todo:
-                pid = todo.pop()
-                used += self._used(processes[pid])
-                todo += children.get(pid, ())
+                pid, model = todo.pop()
+                more, model = self._used(processes[pid], model)
+                used += more
+                todo += [(child, model) for child in children.get(pid, ())]
             joules = seconds * self._idle_watts + used * self._core_watts
             server.joules += joules
             server.shown.append((now, server.joules))
@@ -131,16 +132,17 @@ class Meter:
             self.truth.cpu_seconds += used
             self.truth.on_seconds += seconds
 
-    def _used(self, process: _Process) -> float:
+    def _used(self, process: _Process, model: str) -> tuple[float, str]:
+        """CPU seconds since the last tick, and the model whose process this is: what it started is its own too."""
         key = (process.pid, process.started)
         used = process.cpu_seconds - self._seen.get(key, 0.0)
         self._seen[key] = process.cpu_seconds
         if key not in self._named:
             found = _MODEL.search(_command(process.pid))
             self._named[key] = found.group(1) if found else ""
-        if name := self._named[key]:
+        if name := self._named[key] or model:
             self.truth.model_cpu_seconds[name] = self.truth.model_cpu_seconds.get(name, 0.0) + used
-        return used
+        return used, name
 
     def _find_servers(self, processes: dict[int, _Process]) -> None:
         known = {server.pid for server in self._servers.values()}

@@ -53,8 +53,10 @@ ROW_SECONDS = 15.0
 ACCOUNT_ERROR, UNEXPLAINED, SHARE_ERROR = 0.01, 0.03, 0.05
 LIMIT_SECONDS = 90.0
 SHEDDABLE = "general"
-PROTECTED_SHARE = 0.85
-"""What protected models and servers take of the limit: plans keep to 0.95 of it, and hold more than the mean of what is asked."""
+LIMIT_BITES = 0.6
+"""So much of what may be shed is above the limit: shedding alone suffices, and nothing less does."""
+SETTLE_SECONDS = 20.0
+"""After the last request, until what it took is read and booked."""
 FIDELITY = {"CPU seconds": 0.10, "p50": 0.15, "p95": 0.25}
 
 
@@ -148,7 +150,7 @@ class Run:
         seconds = self._arguments.phase_seconds
         say(f"{name}: {', '.join(f'{model} {rate:g}/s' for model, rate in RATES[name].items())} for {seconds:g} s")
         if name == "quiet":
-            self._truth, self._books = self._meter.now(), await self._booked()
+            self._truth, self._books = await self._settled()
             self._traffic.start(list(MODELS))
         self._traffic.rates = RATES[name]
         ends_at = time.monotonic() + seconds
@@ -162,8 +164,7 @@ class Run:
 
     async def accounts(self) -> None:
         """The operator's books against the meter's truth since the first phase began."""
-        await asyncio.sleep(12)  # the last ten seconds are booked by then; the load goes on
-        books, truth = await self._booked(), self._meter.now()
+        truth, books = await self._settled()
         since = truth.since(self._truth)
         booked = {name: value - self._books.get(name, 0.0) for name, value in books.items()}
         devices = sum(booked.get(f"pool/{account}", 0.0) for account in ("models", "loading", "idle", "unexplained"))
@@ -189,7 +190,7 @@ class Run:
         taken, seconds = self._meter.now().since(before), time.monotonic() - since
         now = taken.joules / seconds
         sheddable = CORE_WATTS * self._cpu_seconds(taken, since)[SHEDDABLE] / seconds
-        limit = round((now - sheddable) / PROTECTED_SHARE, 1)
+        limit = round(now - LIMIT_BITES * sheddable, 1)
         say(f"a limit of {limit:g} W where {now:.1f} W are taken, {sheddable:.1f} W of them by {SHEDDABLE}, which may be shed")
         spec = {"limits": {"watts": limit}, "shedBelowPriority": 100}
         began = self._limited_at = time.monotonic()
@@ -371,6 +372,19 @@ class Run:
 
     async def _watts(self) -> float:
         return self._mean.take(time.monotonic(), self._meter.now().joules) or 0.0
+
+    async def _settled(self) -> tuple[Truth, dict[str, float]]:
+        """The truth and the books at about the same time: without load, right after a booking, so that what is not booked yet is
+        some seconds of idle watts, at the beginning as at the end.
+        """
+        self._traffic.rates = dict.fromkeys(MODELS, 0.0)
+        await asyncio.sleep(SETTLE_SECONDS)
+        before = await self._booked()
+        for _ in range(300):  # a booking is made each 10 s
+            await asyncio.sleep(0.1)
+            if (books := await self._booked()) != before:
+                return self._meter.now(), books
+        raise BenchFailed("nothing was booked for half a minute")
 
     async def _booked(self) -> dict[str, float]:
         found: dict[str, float] = {}
