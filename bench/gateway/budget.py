@@ -19,11 +19,11 @@ from pathlib import Path
 from tests.engine.world import Object, World, model, until
 from tests.gateway.world import Answer, Inside
 
-from bench.common import ROOT, BenchFailed, Report, console, parser, say
+from bench.common import ROOT, BenchFailed, Report, parser, say
 from bench.gateway.escalation import strings
 from bench.gateway.escalation.strings import Labelled
 from bench.gateway.outage import GATEWAY
-from bench.gateway.world import world
+from bench.gateway.world import measured
 
 NAMESPACE, ROUTE, BUDGET = "tongues", "language", "site"
 SMALL_WATTS, GENERAL_WATTS = 70.0, 610.0
@@ -285,14 +285,7 @@ def main() -> int:
     options.add_argument("--last", type=float, default=60.0, help="seconds of them, at the end, that are measured")
     arguments = options.parse_args()
     report = Report("gateway.budget")
-    try:
-        with world(arguments.cluster, servers=1, memory="6Gi", gateways=1, keep=arguments.keep) as (at, inside):
-            run(at, inside, arguments, report)
-    except (BenchFailed, AssertionError) as problem:
-        console.print(f"[bold red]gateway.budget:[/] {problem}")
-        return 1
-    report.finish(arguments)
-    return 0
+    return measured(report, arguments, lambda at, inside: run(at, inside, arguments, report), servers=1, memory="6Gi", gateways=1)
 
 
 if __name__ == "__main__":

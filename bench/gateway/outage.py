@@ -21,8 +21,8 @@ from tests.engine.gateway import asleep, kill, pods
 from tests.engine.world import Object, World, model, triton_pids, until, write_model
 from tests.gateway.world import SCORED, SCORED_CONFIG, Answer, Inside, request, route, scored
 
-from bench.common import BenchFailed, Report, console, parser, percentile, say
-from bench.gateway.world import world
+from bench.common import Report, parser, percentile, say
+from bench.gateway.world import measured
 
 PARTS = ("operator", "server", "gateways")
 GATEWAY = "http://ergon-gateway.ergon-system:8000"
@@ -260,15 +260,12 @@ def main() -> int:
     options.add_argument("--kills", type=int, default=2, help="how often a Triton is killed")
     arguments = options.parse_args()
     report = Report("gateway.outage" if arguments.only == PARTS else f"gateway.outage-{'-'.join(arguments.only)}")
-    try:
-        with world(arguments.cluster, keep=arguments.keep) as (at, inside):
-            for name in arguments.only:
-                RUNS[name](at, inside, arguments, report)
-    except (BenchFailed, AssertionError) as problem:
-        console.print(f"[bold red]gateway.outage:[/] {problem}")
-        return 1
-    report.finish(arguments)
-    return 0
+
+    def measure(at: World, inside: Inside) -> None:
+        for name in arguments.only:
+            RUNS[name](at, inside, arguments, report)
+
+    return measured(report, arguments, measure)
 
 
 if __name__ == "__main__":

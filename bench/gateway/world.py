@@ -1,18 +1,20 @@
 """A local cluster with servers, an operator that leads and gateways as the overlay installs them, to break things in."""
 
+import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.engine.gateway import gateway_and_operator
 from tests.engine.world import World, pool, until
 from tests.gateway.world import Inside
 
-from bench.common import ROOT, BenchFailed, say
+from bench.common import ROOT, BenchFailed, Report, console, say
 
 POOL_SECONDS = 120.0
 
@@ -47,6 +49,18 @@ def world(
             finally:
                 inside.close()
         made.reader.close()
+
+
+def measured(report: Report, arguments: argparse.Namespace, measure: Callable[[World, Inside], None], **of_the_world: Any) -> int:
+    """Measure in a world and report; the exit code."""
+    try:
+        with world(arguments.cluster, keep=arguments.keep, **of_the_world) as (at, inside):
+            measure(at, inside)
+    except (BenchFailed, AssertionError) as problem:
+        console.print(f"[bold red]{report.name}:[/] {problem}")
+        return 1
+    report.finish(arguments)
+    return 0
 
 
 @contextmanager
